@@ -1,0 +1,40 @@
+using System.Diagnostics;
+using System.Globalization;
+
+namespace FabricSharp.Collectives.SharedMemory;
+
+/// <summary>A process number with its start time, so that a number that was given out again is not taken for the old process.</summary>
+internal readonly record struct ProcessIdentity(int Id, long StartTime)
+{
+    public static ProcessIdentity Current { get; } = new(Environment.ProcessId, ReadStartTime(Environment.ProcessId) ?? 0);
+
+    /// <summary>Whether the process runs: a zombie, which a parent has yet to collect, does not.</summary>
+    public bool IsAlive => ReadStartTime(Id) == StartTime;
+
+    private static long? ReadStartTime(int id)
+    {
+        try
+        {
+            return OperatingSystem.IsLinux() ? ReadLinuxStartTime(id) : ReadPortableStartTime(id);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or InvalidOperationException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>/proc/ID/stat: "id (name, may contain anything) state ppid …", the start time is field 22.</summary>
+    private static long? ReadLinuxStartTime(int id)
+    {
+        var text = File.ReadAllText($"/proc/{id}/stat");
+        var fields = text[(text.LastIndexOf(')') + 2)..].Split(' ');
+        var state = fields[0];
+        return state is "Z" or "X" ? null : long.Parse(fields[19], CultureInfo.InvariantCulture);
+    }
+
+    private static long? ReadPortableStartTime(int id)
+    {
+        using var process = Process.GetProcessById(id);
+        return process.HasExited ? null : process.StartTime.Ticks;
+    }
+}

@@ -1,0 +1,50 @@
+namespace FabricSharp.Collectives.SharedMemory;
+
+/// <summary>Where segments live: /dev/shm when it can be written, else the temporary folder (slower where that is on a disk).</summary>
+internal static class SharedMemoryDirectory
+{
+    /// <summary>Names the folder explicitly.</summary>
+    public const string Variable = "FABRIC_SHM_DIR";
+
+    public static string Choose()
+    {
+        if (Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } chosen)
+        {
+            if (!Directory.Exists(chosen))
+                throw new DistributedException($"{Variable}={chosen} is no existing folder. Name one that all ranks of this machine can write, or unset it.");
+            return chosen;
+        }
+
+        return IsWritable("/dev/shm") ? "/dev/shm" : Path.GetTempPath();
+    }
+
+    /// <summary>A sentence on the room that is left beside <paramref name="path"/>.</summary>
+    public static string Describe(string path)
+    {
+        try
+        {
+            var drive = new DriveInfo(Path.GetDirectoryName(Path.GetFullPath(path))!);
+            return $"{drive.Name} has {drive.AvailableFreeSpace:N0} of {drive.TotalSize:N0} bytes free.";
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            return $"(The free space could not be read: {e.Message})";
+        }
+    }
+
+    private static bool IsWritable(string folder)
+    {
+        if (!OperatingSystem.IsLinux() || !Directory.Exists(folder))
+            return false;
+        var probe = Path.Combine(folder, $"fabric-{Guid.NewGuid():N}.probe");
+        try
+        {
+            using (new FileStream(probe, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1, FileOptions.DeleteOnClose))
+                return true;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,49 @@
+using static TorchSharp.torch;
+
+namespace FabricSharp.Collectives.SharedMemory;
+
+/// <summary>Bucket reductions and control messages of one reducer, on channels of their own.</summary>
+internal sealed unsafe class SharedMemoryGradientChannel : GradientChannel
+{
+    private readonly SharedMemoryWorld _world;
+    private readonly SharedMemoryChannel _buckets;
+    private readonly SharedMemoryChannel _control;
+
+    public SharedMemoryGradientChannel(SharedMemoryWorld world, string name, int exchangeBytes)
+    {
+        _world = world;
+        _buckets = new SharedMemoryChannel(world, $"{name}, buckets", new SharedMemoryChannelShape(128, 0, 0, 0));
+        _control = new SharedMemoryChannel(world, $"{name}, control", new SharedMemoryChannelShape(4, (exchangeBytes + 63) & ~63, 0, 0));
+    }
+
+    public override GradientBuffer Allocate(long bytes) => new SharedMemoryBuffer(_world, _world.NextBufferNumber(), bytes);
+
+    public override Work Reduce(GradientBuffer buffer, long byteOffset, long elementCount, ScalarType type, double scale)
+    {
+        var operation = new BucketReduce((SharedMemoryBuffer)buffer, byteOffset, elementCount, type, scale);
+        _buckets.Enqueue([operation]);
+        return new SharedMemoryWork(_buckets, operation);
+    }
+
+    public override void Progress() => _buckets.Progress();
+
+    public override void Exchange(ReadOnlySpan<byte> mine, Span<byte> all)
+    {
+        if (mine.Length > _control.InlineBytes || all.Length != mine.Length * _world.Size)
+            throw new ArgumentException($"An exchange of {mine.Length} bytes between {_world.Size} ranks does not fit {_control.InlineBytes} and {all.Length} bytes.", nameof(mine));
+        fixed (byte* source = mine, destination = all)
+        {
+            var operation = new ExchangeOperation(source, destination, mine.Length);
+            _control.Enqueue([operation]);
+            _control.Wait(operation, _world.Timeout, _buckets);
+        }
+    }
+
+    public override void Abort(string reason) => _world.Fail(reason);
+
+    public override void Dispose()
+    {
+        _buckets.Dispose();
+        _control.Dispose();
+    }
+}

@@ -1,0 +1,3 @@
+namespace FabricSharp.Collectives;
+/// <summary>x</summary>
+public class PrefixStore {}

@@ -1,0 +1,118 @@
+using FabricSharp.Interop.LibTorch;
+using static TorchSharp.torch;
+
+namespace FabricSharp.DataParallel;
+
+/// <summary>How a reducer gets at <c>.grad</c>: by pointer where libtorch's entry points are there, else through TorchSharp.</summary>
+internal abstract unsafe class GradientAccessor
+{
+    public static GradientAccessor Create() => GradientHooks.IsSupported ? new NativeAccessor() : new ManagedAccessor();
+
+    /// <summary>Whether <c>.grad</c> can be made a view of the bucket.</summary>
+    public abstract bool CanUseViews { get; }
+
+    public abstract bool HasGradient(ParameterSlot slot);
+
+    /// <summary>Copies <c>.grad</c>, which exists, into the bucket unless it lies there already.</summary>
+    public abstract void CopyToBucket(ParameterSlot slot);
+
+    /// <summary>Makes <c>.grad</c> the slot's view of the bucket.</summary>
+    public abstract void PointToBucket(ParameterSlot slot);
+
+    /// <summary>Copies the bucket's content to <c>.grad</c>, which is made when it is missing.</summary>
+    public abstract void CopyFromBucket(ParameterSlot slot);
+
+    protected static InvalidOperationException Sparse(ParameterSlot slot) =>
+        new($"The gradient of parameter {slot.Index} '{slot.Name}' is sparse. Sparse gradients are not averaged: make the embedding with sparse: false, or keep the parameter out of the data-parallel model.");
+
+    private sealed class NativeAccessor : GradientAccessor
+    {
+        public override bool CanUseViews => true;
+
+        public override bool HasGradient(ParameterSlot slot) => GradientAccess.GradientOf(slot.Parameter.Handle) != IntPtr.Zero;
+
+        public override void CopyToBucket(ParameterSlot slot)
+        {
+            var gradient = GradientAccess.GradientOf(slot.Parameter.Handle);
+            if (!GradientAccess.IsStrided(gradient))
+                throw Sparse(slot);
+            var data = GradientAccess.DataPointer(gradient);
+            if (data == slot.Slice)
+                return;
+            RequireFit(slot, GradientAccess.ElementCount(gradient), GradientAccess.ScalarType(gradient));
+            if (GradientAccess.HasStrides(gradient, slot.Strides))
+                Buffer.MemoryCopy((void*)data, (void*)slot.Slice, slot.Bytes, slot.Bytes);
+            else
+                CopyStrided(slot, gradient);
+        }
+
+        public override void PointToBucket(ParameterSlot slot)
+        {
+            var gradient = GradientAccess.GradientOf(slot.Parameter.Handle);
+            if (gradient == IntPtr.Zero || GradientAccess.DataPointer(gradient) != slot.Slice)
+                GradientAccess.SetGradient(slot.Parameter.Handle, slot.View!.Handle);
+        }
+
+        public override void CopyFromBucket(ParameterSlot slot)
+        {
+            var gradient = GradientAccess.GradientOf(slot.Parameter.Handle);
+            if (gradient == IntPtr.Zero)
+            {
+                using var created = slot.View!.clone();
+                GradientAccess.SetGradient(slot.Parameter.Handle, created.Handle);
+            }
+            else
+            {
+                GradientAccess.Copy(gradient, slot.View!.Handle);
+            }
+        }
+
+        private static void CopyStrided(ParameterSlot slot, IntPtr gradient) => GradientAccess.Copy(slot.View!.Handle, gradient);
+    }
+
+    private sealed class ManagedAccessor : GradientAccessor
+    {
+        public override bool CanUseViews => false;
+
+        public override bool HasGradient(ParameterSlot slot)
+        {
+            using var gradient = slot.Parameter.grad;
+            return gradient is not null;
+        }
+
+        public override void CopyToBucket(ParameterSlot slot)
+        {
+            using var scope = NewDisposeScope();
+            using var gradientsOff = no_grad();
+            var gradient = slot.Parameter.grad!;
+            if (gradient.is_sparse)
+                throw Sparse(slot);
+            RequireFit(slot, gradient.numel(), gradient.dtype);
+            var source = gradient.contiguous(); // without strided views every gradient travels row-major
+            Buffer.MemoryCopy((void*)TensorMemory.PointerOf(source), (void*)slot.Slice, slot.Bytes, slot.Bytes);
+        }
+
+        public override void PointToBucket(ParameterSlot slot) => throw new NotSupportedException("Gradients cannot be views of buckets here.");
+
+        public override void CopyFromBucket(ParameterSlot slot)
+        {
+            using var scope = NewDisposeScope();
+            using var gradientsOff = no_grad();
+            var result = empty(slot.Shape, slot.Type);
+            if (slot.Bytes > 0)
+                Buffer.MemoryCopy((void*)slot.Slice, (void*)TensorMemory.PointerOf(result), slot.Bytes, slot.Bytes);
+            if (slot.Parameter.grad is { } gradient)
+                gradient.copy_(result);
+            else
+                slot.Parameter.grad = result;
+        }
+    }
+
+    private static void RequireFit(ParameterSlot slot, long count, ScalarType type)
+    {
+        if (count != slot.ElementCount || type != slot.Type)
+            throw new InvalidOperationException(
+                $"The gradient of parameter {slot.Index} '{slot.Name}' has {count} elements of {type}; the parameter had {slot.ElementCount} of {slot.Type} at set-up. " +
+                "Do not move or convert the module after Setup.");
+    }
+}

@@ -1,0 +1,268 @@
+using System.Collections;
+using FabricSharp.Interop.LibTorch;
+using static TorchSharp.torch;
+
+namespace FabricSharp.DataParallel;
+
+/// <summary>One backward pass: gradients become ready, buckets are launched, the pass is finished with the other ranks.</summary>
+internal sealed partial class GradientReducer
+{
+    /// <summary>Without hooks: the gradients from before this backward pass, put aside so that those it makes can be told.</summary>
+    private Tensor?[]? _putAside;
+
+    /// <summary>To be called before <c>backward</c> where the caller knows of it. Local.</summary>
+    public void BeforeBackward()
+    {
+        if (!GradientHooks.IsSupported && _failure is null)
+            PutGradientsAside();
+    }
+
+    /// <summary>
+    /// To be called after <c>backward</c> where the caller knows of it. Without hooks this is where gradients are averaged. Collective.
+    /// </summary>
+    public void AfterBackward()
+    {
+        if (_putAside is not null)
+            TakeBackGradients();
+        if (_passActive && !GradientHooks.IsSupported)
+            FinishPass(PassState.Regular);
+        else if (_awaitsBackward && !_passActive && ToleratesUnused && _failure is null)
+            FinishPass(PassState.Regular); // the loss depends on no parameter of this model on this rank
+        ThrowIfCommunicationFailed();
+    }
+
+    /// <summary>To be called when <c>backward</c> threw: the other ranks must not wait. Local part of a collective failure.</summary>
+    public void BackwardFailed()
+    {
+        if (_putAside is not null)
+            TakeBackGradients();
+        if (_passActive)
+            FinishPass(PassState.Broken);
+    }
+
+    /// <inheritdoc/>
+    void IGradientHookTarget.OnGradientReady(int index)
+    {
+        try
+        {
+            GradientReady(_slots[index]);
+        }
+        catch (Exception e)
+        {
+            Fail(e); // no exception may cross native frames
+        }
+    }
+
+    /// <inheritdoc/>
+    void IGradientHookTarget.OnBackwardEnd()
+    {
+        try
+        {
+            FinishPass(PassState.Regular);
+        }
+        catch (Exception e)
+        {
+            Fail(e); // FinishPass keeps its failures itself: this is for what nobody foresaw
+        }
+    }
+
+    private void GradientReady(ParameterSlot slot)
+    {
+        if (_disposed || _failure is not null)
+            return;
+        if (!_synchronizes)
+        {
+            slot.HasLocalGradient = true;
+            return;
+        }
+
+        BeginPass();
+        if (slot.ReadyPass == _pass)
+            throw MarkedTwice(slot);
+        Accept(slot);
+        slot.Bucket.MarkReady();
+        LaunchReadyBuckets();
+        if (_launched > 0)
+            _channel.Progress();
+    }
+
+    private void BeginPass()
+    {
+        if (_passActive)
+            return;
+        _passActive = true;
+        if (GradientHooks.IsSupported)
+            GradientHooks.QueueBackwardEnd(this);
+    }
+
+    /// <summary>Puts the parameter's gradient into its bucket.</summary>
+    private void Accept(ParameterSlot slot)
+    {
+        slot.ReadyPass = _pass;
+        slot.HasLocalGradient = false;
+        _arrivals.Add(slot.Index);
+        _accessor.CopyToBucket(slot);
+        if (UsesViews)
+            _accessor.PointToBucket(slot);
+    }
+
+    /// <summary>Buckets are launched strictly in order: that, and equal bucket lists, is what makes the ranks' reductions match.</summary>
+    private void LaunchReadyBuckets()
+    {
+        while (_launched < _buckets.Count && _buckets[_launched].Pending == 0)
+            BytesSent += _buckets[_launched++].LaunchAll(_channel, _scale);
+    }
+
+    /// <summary>
+    /// Ends the pass together with the other ranks: tells them what this one used, completes what some rank has launched, and of the
+    /// rest sends what some rank used. Collective.
+    /// </summary>
+    private void FinishPass(PassState state)
+    {
+        if (_failure is not null)
+            return;
+        try
+        {
+            var messages = Exchange(state);
+            if (!IsAgreed(messages))
+                return;
+            if (messages[0].State.HasFlag(PassState.Broken))
+                CompleteLaunched(messages); // all ranks threw alike: nothing to average, but the queue must be in step
+            else
+                CompletePass(messages);
+        }
+        catch (Exception e)
+        {
+            Fail(e);
+        }
+        finally
+        {
+            EndPass();
+        }
+    }
+
+    private ControlMessage[] Exchange(PassState state)
+    {
+        state |= (_options.FindUnusedParameters ? PassState.FindsUnused : 0) | (_options.StaticGraph ? PassState.StaticGraph : 0);
+        var mine = new ControlMessage(_forwardPasses, _launched, state, UsedHere()).Encode();
+        var all = new byte[mine.Length * _group.Size];
+        _channel.Exchange(mine, all);
+        return [.. Enumerable.Range(0, _group.Size).Select(rank => ControlMessage.Decode(all, rank, _slots.Length))];
+    }
+
+    private BitArray UsedHere()
+    {
+        var used = new BitArray(_slots.Length);
+        foreach (var slot in _slots)
+            used[slot.Index] = slot.ReadyPass == _pass || (slot.HasLocalGradient && ToleratesUnused);
+        return used;
+    }
+
+    private void CompletePass(ControlMessage[] messages)
+    {
+        var usedByAny = Combine(messages, (all, one) => all.Or(one));
+        var usedByAll = Combine(messages, (all, one) => all.And(one));
+        LaunchWhatSomeRankLaunched(messages);
+        foreach (var bucket in _buckets.Skip(_launched))
+            BytesSent += LaunchUsed(bucket, usedByAny);
+        _buckets.ForEach(bucket => bucket.Wait());
+        GiveBack(usedByAny);
+        _unused.Add(messages[_group.Rank].Used, usedByAll, usedByAny);
+        RebuildWhenDue(usedByAll);
+    }
+
+    private void CompleteLaunched(ControlMessage[] messages)
+    {
+        LaunchWhatSomeRankLaunched(messages);
+        _buckets.ForEach(bucket => bucket.Wait());
+    }
+
+    private void LaunchWhatSomeRankLaunched(ControlMessage[] messages)
+    {
+        var launchedByAny = messages.Max(message => message.Launched);
+        while (_launched < launchedByAny)
+        {
+            Array.ForEach(_buckets[_launched].Slots, FillMissing);
+            BytesSent += _buckets[_launched++].LaunchAll(_channel, _scale);
+        }
+    }
+
+    private long LaunchUsed(GradientBucket bucket, BitArray used)
+    {
+        foreach (var slot in bucket.Slots)
+            if (used[slot.Index])
+                FillMissing(slot);
+        return bucket.LaunchUsed(_channel, _scale, slot => used[slot.Index]);
+    }
+
+    /// <summary>What this rank contributes for a parameter that it did not use in this pass: what it has accumulated, else zeros.</summary>
+    private unsafe void FillMissing(ParameterSlot slot)
+    {
+        if (slot.ReadyPass == _pass)
+            return;
+        if (_accessor.HasGradient(slot))
+            _accessor.CopyToBucket(slot);
+        else
+            new Span<byte>((void*)slot.Slice, checked((int)slot.Bytes)).Clear();
+    }
+
+    /// <summary>Every parameter that some rank used has its average as <c>grad</c>; the others keep theirs.</summary>
+    private void GiveBack(BitArray used)
+    {
+        foreach (var slot in _slots)
+        {
+            if (!used[slot.Index])
+                continue;
+            slot.HasLocalGradient = false;
+            if (!UsesViews)
+                _accessor.CopyFromBucket(slot);
+            else if (slot.ReadyPass != _pass)
+                _accessor.PointToBucket(slot);
+        }
+    }
+
+    private void EndPass()
+    {
+        _passActive = false;
+        _awaitsBackward = false;
+        _launched = 0;
+        _pass++;
+        _arrivals.Clear();
+        _buckets.ForEach(bucket => bucket.Reset());
+    }
+
+    private static BitArray Combine(ControlMessage[] messages, Func<BitArray, BitArray, BitArray> operation) =>
+        messages.Skip(1).Aggregate(new BitArray(messages[0].Used), (all, message) => operation(all, message.Used));
+
+    private void PutGradientsAside()
+    {
+        _putAside = new Tensor?[_slots.Length];
+        foreach (var slot in _slots)
+        {
+            _putAside[slot.Index] = slot.Parameter.grad?.DetachFromDisposeScope();
+            slot.Parameter.grad = null;
+        }
+    }
+
+    /// <summary>Adds what the backward pass made to what was there, and reports each parameter that it reached, last registered first.</summary>
+    private void TakeBackGradients()
+    {
+        using var gradientsOff = no_grad();
+        var putAside = _putAside!;
+        _putAside = null;
+        foreach (var slot in _slots.Reverse())
+        {
+            using var before = putAside[slot.Index];
+            using var made = slot.Parameter.grad;
+            if (before is not null)
+            {
+                if (made is not null)
+                    before.add_(made);
+                slot.Parameter.grad = before;
+            }
+
+            if (made is not null)
+                GradientReady(slot);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+using System.Collections;
+using FabricSharp.Collectives;
+using FabricSharp.Interop.LibTorch;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace FabricSharp.DataParallel;
+
+/// <summary>
+/// Averages the gradients of one model over the ranks while the backward pass runs, and copes with parameters that take no part in it.
+/// See docs/design/reducer.md. Not thread-safe: one backward pass of a model at a time, as in PyTorch.
+/// </summary>
+internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
+{
+    private readonly ProcessGroup _group;
+    private readonly DDPOptions _options;
+    private readonly ParameterSlot[] _slots;
+    private readonly IReadOnlyList<(string Name, Tensor Buffer)> _buffers;
+    private readonly GradientChannel _channel;
+    private readonly GradientAccessor _accessor = GradientAccessor.Create();
+    private readonly UnusedParameterCounter _unused;
+    private readonly double _scale;
+
+    /// <summary>In the order in which they are launched.</summary>
+    private List<GradientBucket> _buckets = [];
+
+    /// <summary>Parameters that some rank did not use in some pass; they travel in buckets of their own.</summary>
+    private readonly BitArray _everUnused;
+
+    /// <summary>Parameters whose gradient is in its bucket in this pass, in order of arrival.</summary>
+    private readonly List<int> _arrivals = [];
+
+    /// <summary>Synchronising forward passes so far, and of them those that a backward pass or an exchange followed.</summary>
+    private long _forwardPasses;
+
+    /// <summary>Number of the current backward pass, from 0.</summary>
+    private long _pass;
+
+    /// <summary>Whether backward passes are to be synchronised: what the last forward pass said.</summary>
+    private bool _synchronizes;
+
+    /// <summary>Whether a synchronising forward pass has not been followed by a reduction yet.</summary>
+    private bool _awaitsBackward;
+
+    /// <summary>Whether a backward pass has begun on this rank and is not finished.</summary>
+    private bool _passActive;
+
+    /// <summary>Buckets launched in this pass.</summary>
+    private int _launched;
+
+    /// <summary>With a static graph, what the first pass used on each rank.</summary>
+    private BitArray[]? _learnedUse;
+
+    /// <summary>Why training cannot go on; thrown at the next forward pass or optimizer step.</summary>
+    private Exception? _failure;
+    private bool _disposed;
+
+    /// <summary>Checks that all ranks have the same model, gives them rank 0's values, and hooks the parameters. Collective.</summary>
+    public GradientReducer(nn.Module module, ProcessGroup group, DDPOptions options, IReadOnlyList<(string Name, Tensor Buffer)> buffers)
+    {
+        options.Validate();
+        _group = group;
+        _options = options;
+        _buffers = buffers;
+        _scale = 1.0 / group.Size;
+        var parameters = module.named_parameters().Select(p => (p.name, p.parameter)).ToList();
+        _slots = [.. parameters.Where(p => p.parameter.requires_grad).Select((p, index) => new ParameterSlot(index, p.name, p.parameter))];
+        if (_slots.Length == 0)
+            throw new InvalidOperationException("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient.");
+        _everUnused = new BitArray(_slots.Length);
+        _unused = new UnusedParameterCounter([.. _slots.Select(slot => slot.Name)]);
+
+        var replicas = new ReplicaSynchronizer(group, parameters, buffers);
+        replicas.Verify(Settings());
+        replicas.BroadcastAll();
+        _channel = group.CreateGradientChannel(module.GetName(), Math.Max(ControlMessage.SizeFor(_slots.Length), _slots.Length * sizeof(int)));
+        BuildBuckets(BucketPlanner.Assign([.. _slots.Select(slot => slot.ToItem())], [FirstBucketBytes, BucketBytes]).AsEnumerable().Reverse());
+        if (GradientHooks.IsSupported)
+            foreach (var slot in _slots)
+                GradientHooks.Register(slot.Parameter, this, slot.Index);
+    }
+
+    /// <summary>Which parameters went unused so far.</summary>
+    public UnusedParameterReport UnusedParameters => _unused.Report();
+
+    /// <summary>Bytes of gradients that this rank has sent for averaging so far.</summary>
+    public long BytesSent { get; private set; }
+
+    /// <summary>Payload of the buckets in launch order, in bytes.</summary>
+    public IReadOnlyList<long> BucketSizes => [.. _buckets.Select(bucket => bucket.PayloadBytes)];
+
+    /// <summary>Whether forward passes are to be followed by a reduction; false inside <c>NoSync</c>.</summary>
+    public bool RequiresSynchronization { get; set; } = true;
+
+    private long FirstBucketBytes => (long)(_options.FirstBucketMb * 1024 * 1024);
+
+    private long BucketBytes => (long)(_options.BucketCapMb * 1024 * 1024);
+
+    private bool ToleratesUnused => _options.FindUnusedParameters || _options.StaticGraph;
+
+    private bool UsesViews => _options.GradientAsBucketView && _accessor.CanUseViews;
+
+    /// <summary>Whether <paramref name="parameter"/> is one of those that are averaged.</summary>
+    public bool Owns(Parameter parameter) => _slots.Any(slot => slot.Parameter.Handle == parameter.Handle);
+
+    /// <summary>To be called before each forward pass of the model. Collective when buffers are broadcast.</summary>
+    /// <exception cref="UnfinishedReductionException">The last backward pass left parameters without a gradient.</exception>
+    public void BeforeForward()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        ThrowIfFailed();
+        if (!is_grad_enabled())
+            return;
+        if (_passActive)
+            FinishPass(PassState.Broken); // the last backward pass threw
+        ThrowIfFailed();
+        _synchronizes = RequiresSynchronization;
+        if (!_synchronizes)
+            return;
+        _forwardPasses++;
+        _awaitsBackward = true;
+        if (_options.BroadcastBuffers && _buffers.Count > 0 && _group.Size > 1)
+            BroadcastBuffers();
+    }
+
+    /// <summary>To be called before an optimizer steps on these parameters. Collective where this rank took no part in the last backward pass.</summary>
+    /// <exception cref="UnfinishedReductionException">The last backward pass left parameters without a gradient.</exception>
+    public void BeforeStep()
+    {
+        if (_passActive)
+            FinishPass(PassState.Broken);
+        else if (_awaitsBackward && _failure is null)
+            FinishPass(PassState.Regular); // no gradient arrived here: this rank contributes zeros
+        ThrowIfFailed();
+    }
+
+    public void ThrowIfFailed()
+    {
+        if (_failure is UnfinishedReductionException unfinished)
+            throw new UnfinishedReductionException(unfinished.Message, unfinished.Rank, unfinished.ParameterIndices, unfinished.ParameterNames);
+        ThrowIfCommunicationFailed();
+    }
+
+    public void ThrowIfCommunicationFailed()
+    {
+        if (_failure is not null and not UnfinishedReductionException)
+            System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(_failure);
+    }
+
+    public void Dispose()
+    {
+        if (_disposed)
+            return;
+        _disposed = true;
+        if (GradientHooks.IsSupported)
+            foreach (var slot in _slots.Where(slot => !slot.Parameter.IsInvalid))
+                GradientHooks.Clear(slot.Parameter);
+        _channel.Dispose();
+        foreach (var slot in _slots)
+            slot.View?.Dispose();
+        _buckets.ForEach(bucket => bucket.Dispose());
+    }
+
+    private List<(string Name, string Value)> Settings() =>
+    [
+        ("findUnusedParameters", _options.FindUnusedParameters.ToString()),
+        ("staticGraph", _options.StaticGraph.ToString()),
+        ("bucketCapMb", _options.BucketCapMb.ToString("R", System.Globalization.CultureInfo.InvariantCulture)),
+        ("firstBucketMb", _options.FirstBucketMb.ToString("R", System.Globalization.CultureInfo.InvariantCulture)),
+        ("broadcastBuffers", _options.BroadcastBuffers.ToString()),
+        ("gradient hooks", GradientHooks.IsSupported ? "available" : "not available"),
+    ];
+
+    private void BroadcastBuffers()
+    {
+        using var gradientsOff = no_grad();
+        var works = _buffers.Select(buffer => _group.Broadcast(buffer.Buffer, 0)).ToList();
+        works.ForEach(work => work.Wait());
+    }
+
+    private void BuildBuckets(IEnumerable<int[]> assignment)
+    {
+        var old = _buckets;
+        _buckets = [.. assignment.Select((members, index) => new GradientBucket(index, [.. members.Select(i => _slots[i])], _channel, _accessor.CanUseViews))];
+        _buckets.ForEach(bucket => bucket.Reset());
+        old.ForEach(bucket => bucket.Dispose());
+    }
+}

@@ -1,0 +1,90 @@
+using FabricSharp.Collectives;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace FabricSharp.DataParallel;
+
+/// <summary>One parameter of the model and its place in a bucket.</summary>
+internal sealed class ParameterSlot
+{
+    public ParameterSlot(int index, string name, Parameter parameter)
+    {
+        Index = index;
+        Name = name;
+        Parameter = parameter;
+        Type = parameter.dtype;
+        Shape = parameter.shape;
+        Strides = LayoutOf(parameter);
+        ElementCount = parameter.numel();
+        Bytes = ElementCount * Type.SizeInBytes();
+    }
+
+    public int Index { get; }
+
+    public string Name { get; }
+
+    public Parameter Parameter { get; }
+
+    public ScalarType Type { get; }
+
+    public long[] Shape { get; }
+
+    /// <summary>The strides of gradients: the parameter's where it is dense, else row-major.</summary>
+    public long[] Strides { get; }
+
+    public long ElementCount { get; }
+
+    public long Bytes { get; }
+
+    /// <summary>The bucket that the gradient travels in; changes when buckets are rebuilt.</summary>
+    public GradientBucket Bucket { get; set; } = null!;
+
+    /// <summary>Position in the bucket, in bytes.</summary>
+    public long Offset { get; set; }
+
+    /// <summary>The gradient's place in the bucket as a tensor; null where gradients are copied by pointer.</summary>
+    public Tensor? View { get; set; }
+
+    /// <summary>The last backward pass in which this rank put a gradient into the bucket.</summary>
+    public long ReadyPass { get; set; } = -1;
+
+    /// <summary>Whether a pass without synchronisation gave the parameter a gradient that was not averaged yet.</summary>
+    public bool HasLocalGradient { get; set; }
+
+    public IntPtr Slice => Bucket.Buffer.Pointer + (nint)Offset;
+
+    public BucketItem ToItem() => new(Index, Bytes, Type, Parameter.device_type, Parameter.device_index);
+
+    private static long[] LayoutOf(Tensor parameter)
+    {
+        var strides = parameter.stride();
+        return IsDense(parameter.shape, strides) ? strides : RowMajor(parameter.shape);
+    }
+
+    /// <summary>Whether the strides cover each element of a block of memory once.</summary>
+    private static bool IsDense(long[] shape, long[] strides)
+    {
+        var expected = 1L;
+        foreach (var (stride, size) in strides.Zip(shape).Where(d => d.Second != 1).OrderBy(d => d.First))
+        {
+            if (stride != expected)
+                return false;
+            expected *= size;
+        }
+
+        return true;
+    }
+
+    private static long[] RowMajor(long[] shape)
+    {
+        var strides = new long[shape.Length];
+        var next = 1L;
+        for (var d = shape.Length - 1; d >= 0; d--)
+        {
+            strides[d] = next;
+            next *= Math.Max(1, shape[d]);
+        }
+
+        return strides;
+    }
+}

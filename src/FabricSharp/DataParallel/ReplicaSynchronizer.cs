@@ -1,0 +1,89 @@
+using System.Text;
+using FabricSharp.Collectives;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace FabricSharp.DataParallel;
+
+/// <summary>Makes the ranks' models equal before training: checks that they have the same shape, then copies rank 0's values.</summary>
+internal sealed class ReplicaSynchronizer(
+    ProcessGroup group,
+    IReadOnlyList<(string Name, Parameter Parameter)> parameters,
+    IReadOnlyList<(string Name, Tensor Buffer)> buffers)
+{
+    /// <summary>Compares names, shapes, strides and types on all ranks. Collective; a difference throws on every rank.</summary>
+    /// <param name="settings">Anything else that must be the same, by name.</param>
+    public void Verify(IReadOnlyList<(string Name, string Value)> settings)
+    {
+        var mine = Describe(settings);
+        var all = AllGatherText(string.Join('\n', mine));
+        for (var rank = 1; rank < all.Length; rank++)
+            Compare(all[0].Split('\n'), all[rank].Split('\n'), rank);
+    }
+
+    /// <summary>Gives rank 0's parameters and buffers to all ranks. Collective.</summary>
+    public void BroadcastAll()
+    {
+        using var gradientsOff = no_grad();
+        var works = new List<Work>();
+        foreach (var (_, parameter) in parameters)
+            works.Add(group.Broadcast(parameter, 0));
+        foreach (var (_, buffer) in buffers)
+            works.Add(group.Broadcast(buffer, 0));
+        works.ForEach(work => work.Wait());
+    }
+
+    private List<string> Describe(IReadOnlyList<(string Name, string Value)> settings)
+    {
+        var lines = settings.Select(setting => $"setting '{setting.Name}'\t{setting.Value}").ToList();
+        lines.Add($"number of parameters\t{parameters.Count}");
+        lines.AddRange(parameters.Select(p => $"parameter '{p.Name}'\tshape {Text(p.Parameter.shape)}, {p.Parameter.dtype}, {(p.Parameter.requires_grad ? "trainable" : "frozen")}, strides {Text(p.Parameter.stride())}"));
+        lines.AddRange(buffers.Select(b => $"buffer '{b.Name}'\tshape {Text(b.Buffer.shape)}, {b.Buffer.dtype}"));
+        return lines;
+    }
+
+    private static string Text(long[] numbers) => $"[{string.Join(", ", numbers)}]";
+
+    private void Compare(string[] first, string[] other, int rank)
+    {
+        var length = Math.Max(first.Length, other.Length);
+        var countDiffers = default(string);
+        for (var i = 0; i < length; i++)
+        {
+            var (nameA, valueA) = Split(i < first.Length ? first[i] : "(nothing)\tno further entry");
+            var (nameB, valueB) = Split(i < other.Length ? other[i] : "(nothing)\tno further entry");
+            if (nameA == nameB && valueA == valueB)
+                continue;
+            if (nameA == "number of parameters")
+            {
+                countDiffers = $"Rank 0 has {valueA} params, while rank {rank} has inconsistent {valueB} params. ";
+                continue; // go on to the first parameter that differs
+            }
+
+            throw new InvalidOperationException(
+                $"DDP expects same model across all ranks, but {countDiffers}the first difference is: rank 0 has {nameA} ({valueA}), rank {rank} has {nameB} ({valueB}). " +
+                $"(This is rank {group.Rank}.) Build the same model with the same options on every rank; only values may differ, they are taken from rank 0.");
+        }
+    }
+
+    private static (string Name, string Value) Split(string line)
+    {
+        var tab = line.IndexOf('\t');
+        return tab < 0 ? (line, "") : (line[..tab], line[(tab + 1)..]);
+    }
+
+    private string[] AllGatherText(string text)
+    {
+        using var scope = NewDisposeScope();
+        var bytes = Encoding.UTF8.GetBytes(text);
+        var lengths = zeros(group.Size, ScalarType.Int64);
+        group.AllGather(lengths, tensor(new long[] { bytes.Length })).Wait();
+        var counts = lengths.data<long>().ToArray();
+        var padded = new byte[counts.Max()];
+        bytes.CopyTo(padded, 0);
+        var all = zeros([group.Size, padded.Length], ScalarType.Byte);
+        group.AllGather(all, tensor(padded)).Wait();
+        var flat = all.data<byte>().ToArray();
+        return [.. Enumerable.Range(0, group.Size).Select(rank => Encoding.UTF8.GetString(flat, rank * padded.Length, (int)counts[rank]))];
+    }
+}
