@@ -1,3 +1,5 @@
+using FabricSharp.Collectives.Stores;
+
 namespace FabricSharp.Collectives;
 
 /// <summary>
@@ -50,6 +52,37 @@ public abstract class Store : IDisposable
 
     /// <summary>The number of keys, those that the store keeps for itself included.</summary>
     public abstract long Count { get; }
+
+    /// <summary>Appends <paramref name="value"/> to what <paramref name="key"/> holds (nothing, if it is missing) in one step.</summary>
+    /// <exception cref="NotSupportedException">This kind of store cannot append.</exception>
+    public virtual void Append(string key, ReadOnlySpan<byte> value) =>
+        throw new NotSupportedException($"{GetType().Name} cannot append (key '{key}'). Use a TCPStore or a HashStore, or Set whole values.");
+
+    /// <summary>
+    /// Waits until all <paramref name="keys"/> exist, at most <paramref name="timeout"/>, and returns their values in that order;
+    /// in one exchange where the store can.
+    /// </summary>
+    /// <exception cref="DistributedTimeoutException">Some key did not appear in time; the message lists the missing ones.</exception>
+    public virtual IReadOnlyList<byte[]> MultiGet(IReadOnlyList<string> keys, TimeSpan timeout)
+    {
+        Wait(keys, timeout);
+        return [.. keys.Select(key => Get(key, timeout))];
+    }
+
+    /// <summary><see cref="MultiGet(IReadOnlyList{string}, TimeSpan)"/> with <see cref="Timeout"/>.</summary>
+    public IReadOnlyList<byte[]> MultiGet(IReadOnlyList<string> keys) => MultiGet(keys, Timeout);
+
+    /// <summary>
+    /// Sets each of <paramref name="keys"/> to the value at the same place of <paramref name="values"/>; in one exchange where
+    /// the store can.
+    /// </summary>
+    /// <exception cref="ArgumentException">There are not as many values as keys, or one of them is null.</exception>
+    public virtual void MultiSet(IReadOnlyList<string> keys, IReadOnlyList<byte[]> values)
+    {
+        StoreArguments.CheckPairs(keys, values);
+        for (var i = 0; i < keys.Count; i++)
+            Set(keys[i], values[i]);
+    }
 
     /// <inheritdoc/>
     public void Dispose()

@@ -15,6 +15,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     private readonly ProcessGroup _group;
     private readonly DDPOptions _options;
     private readonly ParameterSlot[] _slots;
+    private readonly HashSet<IntPtr> _handles;
     private readonly IReadOnlyList<(string Name, Tensor Buffer)> _buffers;
     private readonly GradientChannel _channel;
     private readonly GradientAccessor _accessor = GradientAccessor.Create();
@@ -67,6 +68,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         _slots = [.. parameters.Where(p => p.parameter.requires_grad).Select((p, index) => new ParameterSlot(index, p.name, p.parameter))];
         if (_slots.Length == 0)
             throw new InvalidOperationException("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient.");
+        _handles = [.. _slots.Select(slot => slot.Parameter.Handle)];
         _everUnused = new BitArray(_slots.Length);
         _unused = new UnusedParameterCounter([.. _slots.Select(slot => slot.Name)]);
 
@@ -101,7 +103,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     private bool UsesViews => _options.GradientAsBucketView && _accessor.CanUseViews;
 
     /// <summary>Whether <paramref name="parameter"/> is one of those that are averaged.</summary>
-    public bool Owns(Parameter parameter) => _slots.Any(slot => slot.Parameter.Handle == parameter.Handle);
+    public bool Owns(Parameter parameter) => _handles.Contains(parameter.Handle);
 
     /// <summary>To be called before each forward pass of the model. Collective when buffers are broadcast.</summary>
     /// <exception cref="UnfinishedReductionException">The last backward pass left parameters without a gradient.</exception>

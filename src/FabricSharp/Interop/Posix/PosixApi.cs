@@ -31,12 +31,46 @@ internal static unsafe partial class PosixApi
 
     public static int ParentProcessId => GetParentProcessId();
 
+    /// <summary>
+    /// Returns when process <paramref name="processId"/> has ended. False when the kernel cannot tell (before Linux 5.3, or no such process).
+    /// </summary>
+    public static bool WaitForEndOf(int processId)
+    {
+        const long PidfdOpen = 434; // the same number on all architectures
+        const short PollIn = 1;
+        var descriptor = (int)Syscall(PidfdOpen, (int*)processId, 0, 0, null, null, 0);
+        if (descriptor < 0)
+            return false;
+        var request = new PollRequest { Descriptor = descriptor, Events = PollIn };
+        while (Poll(&request, 1, -1) < 0)
+        {
+            // interrupted by a signal: again
+        }
+
+        Close(descriptor);
+        return true;
+    }
+
     [StructLayout(LayoutKind.Sequential)]
     private struct Timespec
     {
         public long Seconds;
         public long Nanoseconds;
     }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct PollRequest
+    {
+        public int Descriptor;
+        public short Events;
+        public short Results;
+    }
+
+    [LibraryImport("libc", EntryPoint = "poll")]
+    private static partial int Poll(PollRequest* requests, ulong count, int milliseconds);
+
+    [LibraryImport("libc", EntryPoint = "close")]
+    private static partial int Close(int descriptor);
 
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = false)]
     private static partial long Syscall(long number, int* word, long operation, long value, Timespec* timeout, void* word2, long value3);

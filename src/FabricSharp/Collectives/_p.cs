@@ -1,3 +1,0 @@
-namespace FabricSharp.Collectives;
-/// <summary>x</summary>
-public class PrefixStore {}

@@ -1,0 +1,54 @@
+using FabricSharp.Accelerators;
+using FabricSharp.Strategies;
+
+namespace FabricSharp;
+
+/// <summary>An accelerator by name (<c>auto</c>, <c>cpu</c>, <c>cuda</c>, <c>gpu</c>, <c>mps</c>) or as an object. The default is <c>auto</c>.</summary>
+public readonly record struct AcceleratorChoice
+{
+    private AcceleratorChoice(string? name, Accelerator? accelerator)
+    {
+        Name = name;
+        Accelerator = accelerator;
+    }
+
+    internal string? Name { get; }
+
+    internal Accelerator? Accelerator { get; }
+
+    internal bool IsDefault => Name is null && Accelerator is null;
+
+    /// <summary>By name.</summary>
+    public static implicit operator AcceleratorChoice(string name) => new(name ?? throw new ArgumentNullException(nameof(name)), null);
+
+    /// <summary>As an object.</summary>
+    public static implicit operator AcceleratorChoice(Accelerator accelerator) => new(null, accelerator ?? throw new ArgumentNullException(nameof(accelerator)));
+
+    /// <inheritdoc/>
+    public override string ToString() => Name ?? Accelerator?.Name ?? "auto";
+}
+
+/// <summary>A strategy by registered name (see <see cref="StrategyRegistry.Available"/>) or as an object. The default is <c>auto</c>.</summary>
+public readonly record struct StrategyChoice
+{
+    private StrategyChoice(string? name, Strategy? strategy)
+    {
+        Name = name;
+        Strategy = strategy;
+    }
+
+    internal string? Name { get; }
+
+    internal Strategy? Strategy { get; }
+
+    internal bool IsDefault => Name is null && Strategy is null;
+
+    /// <summary>By name.</summary>
+    public static implicit operator StrategyChoice(string name) => new(name ?? throw new ArgumentNullException(nameof(name)), null);
+
+    /// <summary>As an object.</summary>
+    public static implicit operator StrategyChoice(Strategy strategy) => new(null, strategy ?? throw new ArgumentNullException(nameof(strategy)));
+
+    /// <inheritdoc/>
+    public override string ToString() => Name ?? Strategy?.GetType().Name ?? "auto";
+}

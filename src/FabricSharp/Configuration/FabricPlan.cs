@@ -1,0 +1,24 @@
+using FabricSharp.Accelerators;
+using FabricSharp.Environments;
+using FabricSharp.Strategies;
+
+namespace FabricSharp.Configuration;
+
+/// <summary>What the arguments, the environment and the defaults came to. Nothing reads them again later.</summary>
+/// <param name="Accelerator">The hardware.</param>
+/// <param name="Devices">Device numbers of this machine, one per local rank.</param>
+/// <param name="NumNodes">Machines.</param>
+/// <param name="Strategy">How ranks share the work.</param>
+/// <param name="Environment">Where ranks come from.</param>
+internal sealed record FabricPlan(Accelerator Accelerator, IReadOnlyList<int> Devices, int NumNodes, Strategy Strategy, ClusterEnvironment Environment)
+{
+    public int LocalWorldSize => Strategy.IsDistributed ? Devices.Count : 1;
+
+    public int WorldSize => Strategy.IsDistributed ? Devices.Count * NumNodes : 1;
+
+    public int LocalRank => Strategy.IsDistributed ? Environment.LocalRank : 0;
+
+    public int NodeRank => Strategy.IsDistributed ? Environment.NodeRank : 0;
+
+    public int GlobalRank => NodeRank * LocalWorldSize + LocalRank;
+}

@@ -1,0 +1,63 @@
+using System.Globalization;
+using FabricSharp.Accelerators;
+using FabricSharp.Environments;
+using FabricSharp.Strategies;
+
+namespace FabricSharp.Configuration;
+
+/// <summary>
+/// Turns Fabric's arguments into one <see cref="FabricPlan"/>. Order: an LT_ variable replaces an argument that was left at its default;
+/// an argument that was given wins over a variable that was not set by the command-line tool (LT_CLI_USED=1), with which a
+/// different value is an error.
+/// </summary>
+internal static class FabricPlanner
+{
+    public static FabricPlan Make(AcceleratorChoice accelerator, StrategyChoice strategy, DeviceSelection devices, int numNodes, Func<string, string?> variable)
+    {
+        accelerator = Override(accelerator, accelerator.IsDefault, "LT_ACCELERATOR", "accelerator", text => text, variable);
+        strategy = Override(strategy, strategy.IsDefault, "LT_STRATEGY", "strategy", text => text, variable);
+        devices = Override(devices, devices.IsAuto, "LT_DEVICES", "devices", text => text, variable);
+        numNodes = Override(numNodes, numNodes == 1, "LT_NUM_NODES", "numNodes", ParseNodes, variable);
+        if (numNodes < 1)
+            throw new ArgumentException($"`numNodes` must be a positive integer, but got {numNodes}.", nameof(numNodes));
+
+        var hardware = accelerator.Accelerator ?? AcceleratorRegistry.Resolve(accelerator.Name ?? "auto");
+        var selected = hardware.Resolve(devices);
+        var chosen = strategy.Strategy ?? StrategyRegistry.Resolve(strategy.Name ?? "auto", selected.Count, numNodes);
+        var plan = new FabricPlan(hardware, selected, numNodes, chosen, LocalEnvironment.Read(variable));
+        Check(plan);
+        return plan;
+    }
+
+    private static T Override<T>(T argument, bool isDefault, string name, string parameter, Func<string, T> parse, Func<string, string?> variable)
+    {
+        if (variable(name) is not { Length: > 0 } text)
+            return argument;
+        var value = parse(text);
+        if (isDefault || Equals(value, argument))
+            return value;
+        if (variable("LT_CLI_USED") == "1")
+            throw new ArgumentException($"Your code has `Fabric({parameter}={argument}, ...)` but it conflicts with the value `{parameter}={text}` set through the CLI. Remove it either from the CLI or from the Fabric object.", parameter);
+        return argument;
+    }
+
+    private static int ParseNodes(string text) =>
+        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var nodes) ? nodes : throw new ArgumentException($"LT_NUM_NODES={text} must be a positive integer.", "numNodes");
+
+    private static void Check(FabricPlan plan)
+    {
+        if (!plan.Strategy.IsDistributed && (plan.Devices.Count > 1 || plan.NumNodes > 1))
+            throw new ArgumentException(
+                $"strategy='{plan.Strategy.Name}' runs on one device, but devices={plan.Devices.Count} and numNodes={plan.NumNodes} were asked for. Use strategy: \"ddp\", or devices: 1.", "strategy");
+        if (plan.Strategy.IsDistributed && plan.Accelerator is MpsAccelerator)
+            throw new ArgumentException("Strategies from the DDP family are not supported on the MPS accelerator. Use accelerator: \"cpu\" for several processes, or strategy: \"auto\" with one device.", "strategy");
+        var stated = plan.Environment.CreatesProcessesExternally ? plan.Environment.WorldSize : null;
+        if (plan.Strategy.IsDistributed && stated is not null && stated != plan.WorldSize)
+            throw new ArgumentException(
+                $"You set `devices={plan.Devices.Count}` and `numNodes={plan.NumNodes}`, but the product ({plan.WorldSize}) does not match the world size ({stated}) in WORLD_SIZE.", "devices");
+        if (plan.LocalRank >= plan.LocalWorldSize || plan.NodeRank >= plan.NumNodes)
+            throw new ArgumentException(
+                $"LOCAL_RANK={plan.LocalRank} and NODE_RANK={plan.NodeRank} do not fit devices={plan.Devices.Count} and numNodes={plan.NumNodes}: ranks count from 0.", "devices");
+        plan.Strategy.Check(plan);
+    }
+}

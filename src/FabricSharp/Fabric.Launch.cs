@@ -1,0 +1,132 @@
+using System.Globalization;
+using FabricSharp.Collectives;
+using FabricSharp.Launching;
+using FabricSharp.Strategies;
+using static TorchSharp.torch;
+
+namespace FabricSharp;
+
+/// <summary>Bringing the ranks into being.</summary>
+public sealed partial class Fabric
+{
+    private bool _launched;
+    private Store? _store;
+
+    /// <summary>
+    /// Starts this program again for each further rank of this machine (unless something else started it already), and joins the ranks.
+    /// With a single device there is nothing to do. Collective.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">Launched already, or the strategy's start method needs <see cref="Launch(Action{Fabric})"/>.</exception>
+    /// <exception cref="DistributedTimeoutException">Some rank did not come in time.</exception>
+    public void Launch()
+    {
+        if (Strategy.IsDistributed && Strategy.Starts != StartMethod.Popen)
+            throw new InvalidOperationException(
+                $"To start ranks with the strategy '{Strategy.Name}' and {Strategy.Starts}, `.Launch()` needs to be called with a function: write `fabric.Launch(f => {{ … }})`.");
+        Start();
+    }
+
+    /// <summary>Launches, then runs <paramref name="function"/> on every rank. Collective.</summary>
+    /// <param name="function">Gets the rank's Fabric.</param>
+    public void Launch(Action<Fabric> function)
+    {
+        ArgumentNullException.ThrowIfNull(function);
+        Launch(fabric =>
+        {
+            function(fabric);
+            return true;
+        });
+    }
+
+    /// <summary>Launches, runs <paramref name="function"/> on every rank, and returns rank 0's result on this process. Collective.</summary>
+    /// <param name="function">Gets the rank's Fabric.</param>
+    public T Launch<T>(Func<Fabric, T> function)
+    {
+        ArgumentNullException.ThrowIfNull(function);
+        if (Strategy.IsDistributed && Strategy.Starts == StartMethod.Notebook)
+        {
+            RequireFirstLaunch();
+            return ThreadLauncher.Run(_plan, function);
+        }
+
+        Start();
+        var result = function(this);
+        if (Strategy.IsDistributed && Strategy.Starts == StartMethod.Spawn && LocalRank > 0)
+            Environment.Exit(0); // what follows in the program is rank 0's
+        return result;
+    }
+
+    /// <summary>Joins the ranks through a store that is there already. Collective.</summary>
+    internal void Join(Store store)
+    {
+        RequireFirstLaunch();
+        Strategy.Connect(new PrefixStore("default_pg/0", store), GlobalRank, WorldSize);
+    }
+
+    private void RequireFirstLaunch()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (_launched)
+            throw new InvalidOperationException("The launcher can only create subprocesses once: `.Launch()` was called before.");
+        _launched = true;
+    }
+
+    private void Start()
+    {
+        if (!Strategy.IsDistributed)
+        {
+            RequireFirstLaunch();
+            return;
+        }
+
+        var launcher = default(SubprocessLauncher);
+        _store = OpenStore();
+        if (!_plan.Environment.CreatesProcessesExternally)
+            launcher = StartOtherRanks(((TCPStore)_store).Port);
+        Join(_store);
+        launcher?.WaitAtExit();
+        if (IsGlobalZero)
+            Console.Error.WriteLine($"FabricSharp: distributed_backend={Strategy.Group!.Backend}. All distributed processes registered. Starting with {WorldSize} processes.");
+    }
+
+    private TCPStore OpenStore()
+    {
+        var environment = _plan.Environment;
+        if (!environment.CreatesProcessesExternally && GlobalRank == 0)
+            return new TCPStore("127.0.0.1", environment.MainPort, isServer: true, worldSize: WorldSize);
+        if (environment.MainPort == 0)
+            throw new InvalidOperationException($"Rank {GlobalRank}: LOCAL_RANK is set but MASTER_PORT is not: ranks that something else starts need the address of rank 0. Set MASTER_ADDR and MASTER_PORT, or unset LOCAL_RANK.");
+        return new TCPStore(environment.MainAddress, environment.MainPort, isServer: GlobalRank == 0, worldSize: WorldSize);
+    }
+
+    private SubprocessLauncher StartOtherRanks(int port)
+    {
+        var variables = new Dictionary<string, string>
+        {
+            ["MASTER_ADDR"] = "127.0.0.1",
+            ["MASTER_PORT"] = Text(port),
+            ["NODE_RANK"] = Text(NodeRank),
+            ["WORLD_SIZE"] = Text(WorldSize),
+        };
+        foreach (var (name, value) in variables)
+            Environment.SetEnvironmentVariable(name, value);
+        Environment.SetEnvironmentVariable("LOCAL_RANK", Text(LocalRank));
+        ShareCores(variables);
+        var launcher = new SubprocessLauncher();
+        launcher.Start(_plan.LocalWorldSize, NodeRank * _plan.LocalWorldSize, variables);
+        return launcher;
+    }
+
+    /// <summary>Each rank computes with its share of the cores, unless the user said how many threads.</summary>
+    private void ShareCores(Dictionary<string, string> variables)
+    {
+        if (Environment.GetEnvironmentVariable("OMP_NUM_THREADS") is not null)
+            return;
+        var threads = Math.Max(1, Environment.ProcessorCount / _plan.LocalWorldSize);
+        variables["OMP_NUM_THREADS"] = Text(threads);
+        Environment.SetEnvironmentVariable("OMP_NUM_THREADS", Text(threads));
+        set_num_threads(threads);
+    }
+
+    private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,154 @@
+using FabricSharp.Strategies;
+using FabricSharp.Wrappers;
+using static TorchSharp.torch;
+
+namespace FabricSharp;
+
+/// <summary>Setting up models and optimizers.</summary>
+public sealed partial class Fabric
+{
+    private readonly List<ModuleHandler> _handlers = [];
+
+    /// <summary>Originals that were set up already.</summary>
+    private readonly HashSet<object> _setUp = new(ReferenceEqualityComparer.Instance);
+
+    /// <summary>Wraps optimizers whose models were set up on their own. Local.</summary>
+    /// <param name="optimizers">At least one, none of them wrapped.</param>
+    public FabricOptimizer[] SetupOptimizers(params optim.Optimizer[] optimizers)
+    {
+        ArgumentNullException.ThrowIfNull(optimizers);
+        if (optimizers.Length == 0)
+            throw new ArgumentException("`SetupOptimizers` requires at least one optimizer as input.", nameof(optimizers));
+        RequireLaunched(nameof(SetupOptimizers));
+        return [.. optimizers.Select(WrapOptimizer)];
+    }
+
+    private FabricOptimizer WrapOptimizer(optim.Optimizer optimizer)
+    {
+        ArgumentNullException.ThrowIfNull(optimizer);
+        if (optimizer is FabricOptimizer || !_setUp.Add(optimizer))
+            throw new ArgumentException("An optimizer should be passed only once to the `Setup` methods: this one was set up already.", nameof(optimizer));
+        return new FabricOptimizer(optimizer, Strategy, () => _handlers);
+    }
+
+    /// <summary>Moves the module in place, makes the ranks' replicas equal, and has the strategy watch over it.</summary>
+    private ModuleHandler Prepare(nn.Module module)
+    {
+        ArgumentNullException.ThrowIfNull(module);
+        if (module is IFabricModule || !_setUp.Add(module))
+            throw new ArgumentException("A model should be passed only once to the `Setup` methods: this one was set up already.", nameof(module));
+        RequireLaunched("Setup");
+        ModulePlacement.Move(module, Device);
+        var handler = Strategy.SetupModule(module);
+        _handlers.Add(handler);
+        return handler;
+    }
+
+    /// <summary>
+    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
+    public FabricModule<T, TResult> SetupModule<T, TResult>(nn.Module<T, TResult> module) => new(module, Prepare(module));
+
+    /// <inheritdoc cref="SetupModule{T, TResult}"/>
+    public FabricModule<T, TResult> Setup<T, TResult>(nn.Module<T, TResult> module) => SetupModule(module);
+
+    /// <inheritdoc cref="SetupModule{T, TResult}"/>
+    public (FabricModule<T, TResult> Module, FabricOptimizer Optimizer) Setup<T, TResult>(nn.Module<T, TResult> module, optim.Optimizer optimizer) =>
+        (SetupModule(module), WrapOptimizer(optimizer));
+
+    /// <inheritdoc cref="SetupModule{T, TResult}"/>
+    public (FabricModule<T, TResult> Module, FabricOptimizer[] Optimizers) Setup<T, TResult>(nn.Module<T, TResult> module, params optim.Optimizer[] optimizers) =>
+        (SetupModule(module), SetupOptimizers(optimizers));
+
+    /// <summary>
+    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
+    public FabricModule<T1, T2, TResult> SetupModule<T1, T2, TResult>(nn.Module<T1, T2, TResult> module) => new(module, Prepare(module));
+
+    /// <inheritdoc cref="SetupModule{T1,T2, TResult}"/>
+    public FabricModule<T1, T2, TResult> Setup<T1, T2, TResult>(nn.Module<T1, T2, TResult> module) => SetupModule(module);
+
+    /// <inheritdoc cref="SetupModule{T1,T2, TResult}"/>
+    public (FabricModule<T1, T2, TResult> Module, FabricOptimizer Optimizer) Setup<T1, T2, TResult>(nn.Module<T1, T2, TResult> module, optim.Optimizer optimizer) =>
+        (SetupModule(module), WrapOptimizer(optimizer));
+
+    /// <inheritdoc cref="SetupModule{T1,T2, TResult}"/>
+    public (FabricModule<T1, T2, TResult> Module, FabricOptimizer[] Optimizers) Setup<T1, T2, TResult>(nn.Module<T1, T2, TResult> module, params optim.Optimizer[] optimizers) =>
+        (SetupModule(module), SetupOptimizers(optimizers));
+
+    /// <summary>
+    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
+    public FabricModule<T1, T2, T3, TResult> SetupModule<T1, T2, T3, TResult>(nn.Module<T1, T2, T3, TResult> module) => new(module, Prepare(module));
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3, TResult}"/>
+    public FabricModule<T1, T2, T3, TResult> Setup<T1, T2, T3, TResult>(nn.Module<T1, T2, T3, TResult> module) => SetupModule(module);
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3, TResult}"/>
+    public (FabricModule<T1, T2, T3, TResult> Module, FabricOptimizer Optimizer) Setup<T1, T2, T3, TResult>(nn.Module<T1, T2, T3, TResult> module, optim.Optimizer optimizer) =>
+        (SetupModule(module), WrapOptimizer(optimizer));
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3, TResult}"/>
+    public (FabricModule<T1, T2, T3, TResult> Module, FabricOptimizer[] Optimizers) Setup<T1, T2, T3, TResult>(nn.Module<T1, T2, T3, TResult> module, params optim.Optimizer[] optimizers) =>
+        (SetupModule(module), SetupOptimizers(optimizers));
+
+    /// <summary>
+    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
+    public FabricModule<T1, T2, T3, T4, TResult> SetupModule<T1, T2, T3, T4, TResult>(nn.Module<T1, T2, T3, T4, TResult> module) => new(module, Prepare(module));
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3,T4, TResult}"/>
+    public FabricModule<T1, T2, T3, T4, TResult> Setup<T1, T2, T3, T4, TResult>(nn.Module<T1, T2, T3, T4, TResult> module) => SetupModule(module);
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3,T4, TResult}"/>
+    public (FabricModule<T1, T2, T3, T4, TResult> Module, FabricOptimizer Optimizer) Setup<T1, T2, T3, T4, TResult>(nn.Module<T1, T2, T3, T4, TResult> module, optim.Optimizer optimizer) =>
+        (SetupModule(module), WrapOptimizer(optimizer));
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3,T4, TResult}"/>
+    public (FabricModule<T1, T2, T3, T4, TResult> Module, FabricOptimizer[] Optimizers) Setup<T1, T2, T3, T4, TResult>(nn.Module<T1, T2, T3, T4, TResult> module, params optim.Optimizer[] optimizers) =>
+        (SetupModule(module), SetupOptimizers(optimizers));
+
+    /// <summary>
+    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
+    public FabricModule<T1, T2, T3, T4, T5, TResult> SetupModule<T1, T2, T3, T4, T5, TResult>(nn.Module<T1, T2, T3, T4, T5, TResult> module) => new(module, Prepare(module));
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3,T4,T5, TResult}"/>
+    public FabricModule<T1, T2, T3, T4, T5, TResult> Setup<T1, T2, T3, T4, T5, TResult>(nn.Module<T1, T2, T3, T4, T5, TResult> module) => SetupModule(module);
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3,T4,T5, TResult}"/>
+    public (FabricModule<T1, T2, T3, T4, T5, TResult> Module, FabricOptimizer Optimizer) Setup<T1, T2, T3, T4, T5, TResult>(nn.Module<T1, T2, T3, T4, T5, TResult> module, optim.Optimizer optimizer) =>
+        (SetupModule(module), WrapOptimizer(optimizer));
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3,T4,T5, TResult}"/>
+    public (FabricModule<T1, T2, T3, T4, T5, TResult> Module, FabricOptimizer[] Optimizers) Setup<T1, T2, T3, T4, T5, TResult>(nn.Module<T1, T2, T3, T4, T5, TResult> module, params optim.Optimizer[] optimizers) =>
+        (SetupModule(module), SetupOptimizers(optimizers));
+
+    /// <summary>
+    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
+    public FabricModule<T1, T2, T3, T4, T5, T6, TResult> SetupModule<T1, T2, T3, T4, T5, T6, TResult>(nn.Module<T1, T2, T3, T4, T5, T6, TResult> module) => new(module, Prepare(module));
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3,T4,T5,T6, TResult}"/>
+    public FabricModule<T1, T2, T3, T4, T5, T6, TResult> Setup<T1, T2, T3, T4, T5, T6, TResult>(nn.Module<T1, T2, T3, T4, T5, T6, TResult> module) => SetupModule(module);
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3,T4,T5,T6, TResult}"/>
+    public (FabricModule<T1, T2, T3, T4, T5, T6, TResult> Module, FabricOptimizer Optimizer) Setup<T1, T2, T3, T4, T5, T6, TResult>(nn.Module<T1, T2, T3, T4, T5, T6, TResult> module, optim.Optimizer optimizer) =>
+        (SetupModule(module), WrapOptimizer(optimizer));
+
+    /// <inheritdoc cref="SetupModule{T1,T2,T3,T4,T5,T6, TResult}"/>
+    public (FabricModule<T1, T2, T3, T4, T5, T6, TResult> Module, FabricOptimizer[] Optimizers) Setup<T1, T2, T3, T4, T5, T6, TResult>(nn.Module<T1, T2, T3, T4, T5, T6, TResult> module, params optim.Optimizer[] optimizers) =>
+        (SetupModule(module), SetupOptimizers(optimizers));
+}

@@ -1,0 +1,95 @@
+using FabricSharp.Accelerators;
+using FabricSharp.Configuration;
+using FabricSharp.Launching;
+using FabricSharp.Strategies;
+using static TorchSharp.torch;
+
+namespace FabricSharp;
+
+/// <summary>
+/// Turns a TorchSharp training loop into one that runs on several processes: make it, <see cref="Launch()"/>, set up the model, the
+/// optimizer and the data, and call <see cref="Backward"/> instead of <c>loss.backward()</c>. Names and meanings follow Lightning Fabric.
+/// </summary>
+/// <remarks>
+/// Members marked <i>collective</i> are called by every rank in the same order; <i>local</i> ones by any. A Fabric is used by one
+/// thread at a time.
+/// </remarks>
+public sealed partial class Fabric : IDisposable
+{
+    private readonly FabricPlan _plan;
+    private bool _disposed;
+
+    static Fabric() => ParentWatch.StartWhereLaunched();
+
+    /// <summary>
+    /// Resolves the arguments, the environment (LT_ACCELERATOR, LT_STRATEGY, LT_DEVICES, LT_NUM_NODES, LOCAL_RANK, …) and the defaults
+    /// into one plan. Starts nothing. Local.
+    /// </summary>
+    /// <param name="accelerator">The hardware: <c>"auto"</c>, <c>"cpu"</c>, <c>"cuda"</c>, <c>"gpu"</c>, <c>"mps"</c> or an object.</param>
+    /// <param name="strategy">How ranks share the work: a name of <see cref="StrategyRegistry.Available"/> or an object, such as
+    /// <c>"ddp_find_unused_parameters_true"</c> or <c>new DDPStrategy(findUnusedParameters: true)</c>.</param>
+    /// <param name="devices">Devices per machine, so the number of ranks there: <c>"auto"</c>, <c>2</c>, <c>"0,1"</c>, <c>new[] { 0, 1 }</c>.</param>
+    /// <param name="numNodes">The number of machines. <value>Default 1.</value></param>
+    /// <exception cref="ArgumentException">A value is unknown, impossible here, or contradicts another; the message names the accepted ones.</exception>
+    public Fabric(AcceleratorChoice accelerator = default, StrategyChoice strategy = default, DeviceSelection devices = default, int numNodes = 1)
+        : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable))
+    {
+        Strategy.Attach(_plan);
+    }
+
+    internal Fabric(FabricPlan plan)
+    {
+        _plan = plan;
+        Device = plan.Accelerator.DeviceAt(plan.Devices[Math.Min(plan.LocalRank, plan.Devices.Count - 1)]);
+    }
+
+    /// <summary>A Fabric for a rank that is a thread.</summary>
+    internal static Fabric ForThread(FabricPlan plan)
+    {
+        plan.Strategy.Attach(plan);
+        return new Fabric(plan);
+    }
+
+    /// <summary>This rank's device.</summary>
+    public Device Device { get; }
+
+    /// <summary>The hardware.</summary>
+    public Accelerator Accelerator => _plan.Accelerator;
+
+    /// <summary>How ranks share the work.</summary>
+    public Strategy Strategy => _plan.Strategy;
+
+    /// <summary>This process's number among all, from 0.</summary>
+    public int GlobalRank => _plan.GlobalRank;
+
+    /// <summary>This process's number on its machine, from 0.</summary>
+    public int LocalRank => _plan.LocalRank;
+
+    /// <summary>This machine's number, from 0.</summary>
+    public int NodeRank => _plan.NodeRank;
+
+    /// <summary>The number of processes.</summary>
+    public int WorldSize => _plan.WorldSize;
+
+    /// <summary>Whether this is the process that prints, logs and saves for all.</summary>
+    public bool IsGlobalZero => GlobalRank == 0;
+
+    /// <summary>Leaves the other ranks. Models that were set up can be used on as plain modules. Local.</summary>
+    public void Dispose()
+    {
+        if (_disposed)
+            return;
+        _disposed = true;
+        _handlers.ForEach(handler => handler.Dispose());
+        Strategy.Dispose();
+        _store?.Dispose();
+    }
+
+    private void RequireLaunched(string member)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (Strategy.IsDistributed && !_launched)
+            throw new InvalidOperationException(
+                $"To use Fabric with more than one device, you must call `.Launch()` before `.{member}(…)`: write `fabric.Launch();` right after `new Fabric(…)`.");
+    }
+}

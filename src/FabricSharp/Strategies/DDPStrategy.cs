@@ -1,0 +1,177 @@
+using FabricSharp.Accelerators;
+using FabricSharp.Collectives;
+using FabricSharp.Configuration;
+using FabricSharp.DataParallel;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace FabricSharp.Strategies;
+
+/// <summary>
+/// Distributed data-parallel training: every rank has a replica of the model and a share of the data; gradients are averaged while the
+/// backward pass runs. Names and meanings follow Lightning Fabric's DDPStrategy and PyTorch's DistributedDataParallel.
+/// </summary>
+public sealed class DDPStrategy : Strategy
+{
+    private readonly List<GradientReducer> _reducers = [];
+    private ProcessGroup? _group;
+
+    /// <summary>Makes the strategy; each argument is also a property. The same values on every rank.</summary>
+    /// <param name="findUnusedParameters">See <see cref="FindUnusedParameters"/>.</param>
+    /// <param name="staticGraph">See <see cref="StaticGraph"/>.</param>
+    /// <param name="gradientAsBucketView">See <see cref="GradientAsBucketView"/>.</param>
+    /// <param name="broadcastBuffers">See <see cref="BroadcastBuffers"/>.</param>
+    /// <param name="bucketCapMb">See <see cref="BucketCapMb"/>.</param>
+    /// <param name="processGroupBackend">See <see cref="ProcessGroupBackend"/>.</param>
+    /// <param name="timeout">See <see cref="Timeout"/>.</param>
+    /// <param name="startMethod">See <see cref="StartMethod"/>.</param>
+    public DDPStrategy(
+        bool findUnusedParameters = false,
+        bool staticGraph = false,
+        bool gradientAsBucketView = true,
+        bool broadcastBuffers = true,
+        double bucketCapMb = 25,
+        string? processGroupBackend = null,
+        TimeSpan? timeout = null,
+        StartMethod startMethod = StartMethod.Popen)
+    {
+        FindUnusedParameters = findUnusedParameters;
+        StaticGraph = staticGraph;
+        GradientAsBucketView = gradientAsBucketView;
+        BroadcastBuffers = broadcastBuffers;
+        BucketCapMb = bucketCapMb;
+        ProcessGroupBackend = processGroupBackend;
+        Timeout = timeout ?? ProcessGroup.DefaultTimeout;
+        StartMethod = startMethod;
+    }
+
+    /// <summary>Whether parameters may take no part in a step; see <see cref="DDPOptions.FindUnusedParameters"/>.</summary>
+    /// <value>Default false.</value>
+    public bool FindUnusedParameters { get; init; }
+
+    /// <summary>Whether the same parameters are used in every step; see <see cref="DDPOptions.StaticGraph"/>.</summary>
+    /// <value>Default false.</value>
+    public bool StaticGraph { get; init; }
+
+    /// <summary>Whether gradients lie in the memory that is communicated; see <see cref="DDPOptions.GradientAsBucketView"/>.</summary>
+    /// <value>Default true.</value>
+    public bool GradientAsBucketView { get; init; }
+
+    /// <summary>Whether rank 0's buffers are given to all ranks before each forward pass; see <see cref="DDPOptions.BroadcastBuffers"/>.</summary>
+    /// <value>Default true.</value>
+    public bool BroadcastBuffers { get; init; }
+
+    /// <summary>Size of buckets in MiB; see <see cref="DDPOptions.BucketCapMb"/>.</summary>
+    /// <value>Default 25.</value>
+    public double BucketCapMb { get; init; }
+
+    /// <summary>The back end of the process group: one of <see cref="ProcessGroup.Backends"/>.</summary>
+    /// <value>Default null: <c>shm</c>.</value>
+    public string? ProcessGroupBackend { get; init; }
+
+    /// <summary>The limit of each wait for other ranks.</summary>
+    /// <value>Default 30 minutes.</value>
+    public TimeSpan Timeout { get; init; }
+
+    /// <inheritdoc/>
+    public override string Name => FindUnusedParameters ? "ddp_find_unused_parameters_true" : "ddp";
+
+    /// <inheritdoc/>
+    public override bool IsDistributed => true;
+
+    /// <summary>How ranks come to exist on a machine.</summary>
+    /// <value>Default <see cref="StartMethod.Popen"/>.</value>
+    public StartMethod StartMethod { get; init; }
+
+    internal override StartMethod Starts => StartMethod;
+
+    internal override ProcessGroup? Group => _group;
+
+    internal override void Check(FabricPlan plan)
+    {
+        Options().Validate();
+        var backend = ProcessGroupBackend ?? "shm";
+        if (!ProcessGroup.Backends.Contains(backend))
+            throw UnknownName.For("process-group back end", backend, ProcessGroup.Backends);
+        if (Timeout <= TimeSpan.Zero)
+            throw new ArgumentException($"DDPStrategy(timeout: {Timeout}) must be positive.", "timeout");
+        if (plan.Accelerator is not CpuAccelerator)
+            throw new ArgumentException($"The '{backend}' back end averages gradients of CPU tensors; accelerator='{plan.Accelerator}' needs another one. Use accelerator: \"cpu\", or strategy: \"auto\" with one device.", "accelerator");
+        if (plan.NumNodes > 1)
+            throw new ArgumentException($"The '{backend}' back end connects the ranks of one machine, but numNodes={plan.NumNodes}. Use numNodes: 1.", "numNodes");
+    }
+
+    internal override Strategy CopyForThread() => new DDPStrategy(
+        FindUnusedParameters, StaticGraph, GradientAsBucketView, BroadcastBuffers, BucketCapMb, ProcessGroupBackend, Timeout, StartMethod);
+
+    internal override void Connect(Store store, int rank, int worldSize) =>
+        _group = ProcessGroup.Create(ProcessGroupBackend ?? "shm", store, rank, worldSize, Timeout);
+
+    internal override ModuleHandler SetupModule(nn.Module module)
+    {
+        var reducer = new GradientReducer(module, _group!, Options(), Wrappers.ModuleTensors.Buffers(module));
+        _reducers.Add(reducer);
+        return new ReplicatedModule(reducer, () => _reducers.Remove(reducer));
+    }
+
+    internal override void Backward(Tensor loss)
+    {
+        foreach (var reducer in _reducers)
+            reducer.BeforeBackward();
+        try
+        {
+            loss.backward();
+        }
+        catch
+        {
+            foreach (var reducer in _reducers)
+                reducer.BackwardFailed();
+            throw;
+        }
+
+        foreach (var reducer in _reducers)
+            reducer.AfterBackward();
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        foreach (var reducer in _reducers)
+            reducer.Dispose();
+        _reducers.Clear();
+        _group?.Dispose();
+    }
+
+    private DDPOptions Options() => new()
+    {
+        FindUnusedParameters = FindUnusedParameters,
+        StaticGraph = StaticGraph,
+        GradientAsBucketView = GradientAsBucketView,
+        BroadcastBuffers = BroadcastBuffers,
+        BucketCapMb = BucketCapMb,
+    };
+
+    /// <summary>A module whose gradients are averaged.</summary>
+    private sealed class ReplicatedModule(GradientReducer reducer, Action forget) : ModuleHandler
+    {
+        public override bool RequiresSynchronization
+        {
+            get => reducer.RequiresSynchronization;
+            set => reducer.RequiresSynchronization = value;
+        }
+
+        public override UnusedParameterReport UnusedParameters => reducer.UnusedParameters;
+
+        public override bool Owns(Parameter parameter) => reducer.Owns(parameter);
+
+        public override void BeforeForward() => reducer.BeforeForward();
+
+        public override void BeforeStep() => reducer.BeforeStep();
+
+        public override void Dispose()
+        {
+            reducer.Dispose();
+            forget();
+        }
+    }
+}

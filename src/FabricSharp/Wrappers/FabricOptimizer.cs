@@ -1,0 +1,98 @@
+using FabricSharp.Strategies;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace FabricSharp;
+
+/// <summary>
+/// The optimizer that <c>Setup</c> gives back: usable wherever a TorchSharp optimizer is, learning-rate schedulers included.
+/// <see cref="step"/> is refused while gradients are not averaged.
+/// </summary>
+public sealed class FabricOptimizer : optim.Optimizer
+{
+    private readonly Strategy _strategy;
+    private readonly Func<IEnumerable<ModuleHandler>> _modules;
+    private Parameter[]? _parameters;
+
+    internal FabricOptimizer(optim.Optimizer optimizer, Strategy strategy, Func<IEnumerable<ModuleHandler>> modules)
+        : base(IntPtr.Zero)
+    {
+        Optimizer = optimizer;
+        _strategy = strategy;
+        _modules = modules;
+    }
+
+    /// <summary>The original optimizer.</summary>
+    public optim.Optimizer Optimizer { get; }
+
+    /// <inheritdoc/>
+    public override IEnumerable<optim.ILearningRateController> ParamGroups => Optimizer.ParamGroups;
+
+    /// <summary>
+    /// Updates the parameters. Collective where this rank took no part in the last backward pass: it contributes zeros then.
+    /// </summary>
+    /// <param name="closure">Re-evaluates the model and returns the loss, for optimizers that need it.</param>
+    /// <exception cref="DataParallel.UnfinishedReductionException">Parameters got no gradient and the strategy does not allow that.</exception>
+    public override Tensor step(Func<Tensor>? closure = null)
+    {
+        if (closure is null)
+        {
+            _strategy.BeforeStep(OwnModules());
+            return Optimizer.step();
+        }
+
+        return Optimizer.step(() =>
+        {
+            var loss = closure();
+            _strategy.BeforeStep(OwnModules());
+            return loss;
+        });
+    }
+
+    /// <summary>
+    /// Takes all gradients away, as PyTorch does: a parameter that the next step does not use is then left alone by the optimizer,
+    /// momentum and weight decay included. (TorchSharp's own optimizers write zeros instead.) Local.
+    /// </summary>
+    public override void zero_grad() => zero_grad(set_to_none: true);
+
+    /// <summary>Takes all gradients away, or writes zeros to them. Local.</summary>
+    /// <param name="set_to_none">True: <c>grad</c> becomes null. False: it is filled with zeros, so that unused parameters are stepped, too.</param>
+    public void zero_grad(bool set_to_none)
+    {
+        if (!set_to_none)
+        {
+            Optimizer.zero_grad();
+            return;
+        }
+
+        foreach (var parameter in OwnParameters())
+            parameter.grad = null;
+    }
+
+    /// <inheritdoc/>
+    public override IEnumerable<Parameter> parameters() => Optimizer.parameters();
+
+    /// <inheritdoc/>
+    public override void add_param_group(ParamGroup param_group)
+    {
+        Optimizer.add_param_group(param_group);
+        _parameters = null;
+    }
+
+    /// <summary>Disposes the original optimizer.</summary>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+            Optimizer.Dispose();
+        base.Dispose(disposing);
+    }
+
+    /// <summary>Kept as an array: TorchSharp walks the module tree anew at each enumeration.</summary>
+    private Parameter[] OwnParameters() => _parameters ??= [.. Optimizer.parameters()];
+
+    private IEnumerable<ModuleHandler> OwnModules()
+    {
+        var own = OwnParameters();
+        return _modules().Where(module => Array.Exists(own, module.Owns));
+    }
+}
