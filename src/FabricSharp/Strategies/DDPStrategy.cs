@@ -107,6 +107,9 @@ public sealed class DDPStrategy : Strategy
     internal override void Connect(Store store, int rank, int worldSize) =>
         _group = ProcessGroup.Create(ProcessGroupBackend ?? "shm", store, rank, worldSize, Timeout);
 
+    /// <summary>Uses a group that exists, beside another strategy.</summary>
+    internal void Share(ProcessGroup group) => _group = group;
+
     internal override ModuleHandler SetupModule(nn.Module module)
     {
         var reducer = new GradientReducer(module, _group!, Options(), Wrappers.ModuleTensors.Buffers(module));

@@ -1,0 +1,16 @@
+// What several ranks cost: a data-parallel step over independent copies, and all-reduce by size.
+//   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- ddp --ranks 2
+//   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- all-reduce --ranks 2
+// Each prints a table on standard error and one JSON line per row on standard output.
+using System.CommandLine;
+using FabricSharp.Scaling;
+
+var ranks = new Option<int>("--ranks") { DefaultValueFactory = _ => 2, Description = "Processes on this machine." };
+var only = new Option<string[]>("--models") { DefaultValueFactory = _ => [.. ModelCase.Names], Description = $"Of: {string.Join(", ", ModelCase.Names)}.", AllowMultipleArgumentsPerToken = true };
+var rounds = new Option<int>("--rounds") { DefaultValueFactory = _ => 9, Description = "Interleaved blocks per variant; the median counts." };
+
+var ddp = new Command("ddp", "A training step: independent copies, DDP, DDP with findUnusedParameters.") { ranks, only, rounds };
+ddp.SetAction(result => StepBenchmark.Run(result.GetValue(ranks), result.GetValue(only)!, result.GetValue(rounds)));
+var allReduce = new Command("all-reduce", "All-reduce of float32 by size.") { ranks };
+allReduce.SetAction(result => AllReduceBenchmark.Run(result.GetValue(ranks)));
+return new RootCommand("Benchmarks of FabricSharp with several ranks.") { ddp, allReduce }.Parse(args).Invoke();

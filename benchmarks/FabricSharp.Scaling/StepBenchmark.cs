@@ -1,0 +1,158 @@
+using System.Diagnostics;
+using System.Text.Json;
+using FabricSharp.Strategies;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace FabricSharp.Scaling;
+
+/// <summary>
+/// One training step in three variants, in blocks that take turns: independent copies of the model (no communication, so both cores are
+/// loaded alike), DDP, and DDP with findUnusedParameters. Times are means over the ranks, medians over the blocks.
+/// </summary>
+internal static class StepBenchmark
+{
+    private const int WarmUpSteps = 12;
+
+    public static void Run(int ranks, string[] models, int rounds)
+    {
+        var fabric = new Fabric(accelerator: "cpu", devices: ranks, strategy: new DDPStrategy());
+        fabric.Launch();
+        var flagged = new DDPStrategy(findUnusedParameters: true);
+        flagged.Attach(fabric.Strategy.Plan);
+        flagged.Share(fabric.Strategy.Group!);
+        if (fabric.IsGlobalZero)
+            Console.Error.WriteLine($"{"model",-8} {"params",6} {"MB",6} | {"copies ms",10} {"ddp ms",10} {"flag ms",10} | {"ddp/copies",10} {"flag/copies",11} {"flag-ddp µs",11}");
+        foreach (var name in models)
+            Measure(fabric, flagged, name, rounds);
+    }
+
+    private static void Measure(Fabric fabric, DDPStrategy flagged, string name, int rounds)
+    {
+        var plain = ModelCase.Make(name);
+        var regular = ModelCase.Make(name);
+        var unused = ModelCase.Make(name);
+        var variants = new List<Variant> { new Copy(plain) };
+        variants.Add(regular.UsesEverything ? new Replica(regular, fabric.Strategy) : new Skipped(regular));
+        variants.Add(new Replica(unused, flagged));
+        foreach (var variant in variants)
+            variant.Run(WarmUpSteps);
+        for (var round = 0; round < rounds; round++)
+            foreach (var variant in variants)
+            {
+                fabric.Barrier();
+                var start = Stopwatch.GetTimestamp();
+                variant.Run(plain.StepsPerBlock);
+                var milliseconds = Stopwatch.GetElapsedTime(start).TotalMilliseconds / plain.StepsPerBlock;
+                variant.Times.Add(fabric.AllReduce(milliseconds));
+            }
+
+        if (fabric.IsGlobalZero)
+            Report(plain, fabric.WorldSize, variants);
+        variants.ForEach(variant => variant.Dispose());
+    }
+
+    private static void Report(ModelCase model, int ranks, List<Variant> variants)
+    {
+        var (copies, ddp, flag) = (variants[0].Median, variants[1].Median, variants[2].Median);
+        var parameters = model.Model.parameters().ToList();
+        var megabytes = parameters.Sum(p => p.numel() * 4) / 1e6;
+        Console.Error.WriteLine($"{model.Name,-8} {parameters.Count,6} {megabytes,6:F1} | {copies,10:F3} {ddp,10:F3} {flag,10:F3} | {ddp / copies,10:F3} {flag / copies,11:F3} {(flag - ddp) * 1000,11:F1}");
+        Console.WriteLine(JsonSerializer.Serialize(new
+        {
+            benchmark = "ddp_step",
+            model = model.Name,
+            ranks,
+            parameters = parameters.Count,
+            megabytes,
+            copies_ms = copies,
+            ddp_ms = double.IsNaN(ddp) ? (double?)null : ddp,
+            ddp_find_unused_ms = flag,
+            ddp_over_copies = double.IsNaN(ddp) ? (double?)null : ddp / copies,
+            find_unused_over_copies = flag / copies,
+        }));
+    }
+
+    private abstract class Variant(ModelCase model) : IDisposable
+    {
+        private int _step;
+
+        public List<double> Times { get; } = [];
+
+        public virtual double Median => Times.Order().ElementAt(Times.Count / 2);
+
+        public virtual void Run(int steps)
+        {
+            for (var i = 0; i < steps; i++)
+            {
+                using var scope = NewDisposeScope();
+                model.BeforeStep?.Invoke(_step++);
+                Step();
+            }
+        }
+
+        protected abstract void Step();
+
+        public virtual void Dispose() => model.Model.Dispose();
+    }
+
+    private sealed class Copy(ModelCase model) : Variant(model)
+    {
+        private readonly ModelCase _model = model;
+        private readonly Parameter[] _parameters = [.. model.Model.parameters()];
+        private readonly optim.Optimizer _optimizer = optim.SGD(model.Model.parameters().ToList(), 0.01);
+
+        protected override void Step()
+        {
+            foreach (var parameter in _parameters)
+                parameter.grad = null;
+            _model.Loss(_model.Model.call(_model.Input)).backward();
+            _optimizer.step();
+        }
+    }
+
+    private sealed class Replica : Variant
+    {
+        private readonly ModelCase _model;
+        private readonly Strategy _strategy;
+        private readonly FabricModule<Tensor, Tensor> _module;
+        private readonly FabricOptimizer _optimizer;
+
+        public Replica(ModelCase model, Strategy strategy)
+            : base(model)
+        {
+            _model = model;
+            _strategy = strategy;
+            var handler = strategy.SetupModule(model.Model);
+            _module = new FabricModule<Tensor, Tensor>(model.Model, handler);
+            _optimizer = new FabricOptimizer(optim.SGD(model.Model.parameters().ToList(), 0.01), strategy, () => [handler]);
+        }
+
+        protected override void Step()
+        {
+            _optimizer.zero_grad();
+            _strategy.Backward(_model.Loss(_module.call(_model.Input)));
+            _optimizer.step();
+        }
+
+        public override void Dispose()
+        {
+            _module.Dispose();
+            base.Dispose();
+        }
+    }
+
+    /// <summary>A variant that cannot run: without the flag a model with unused parameters is an error.</summary>
+    private sealed class Skipped(ModelCase model) : Variant(model)
+    {
+        public override double Median => double.NaN;
+
+        public override void Run(int steps)
+        {
+        }
+
+        protected override void Step()
+        {
+        }
+    }
+}
