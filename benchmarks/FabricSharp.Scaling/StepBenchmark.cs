@@ -131,7 +131,7 @@ internal static class StepBenchmark
         protected override void Step()
         {
             _optimizer.zero_grad();
-            _strategy.Backward(_model.Loss(_module.call(_model.Input)));
+            _strategy.Backward(_model.Loss(_module.call(_model.Input)), retainGraph: false);
             _optimizer.step();
         }
 

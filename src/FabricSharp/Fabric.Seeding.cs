@@ -31,7 +31,7 @@ public sealed partial class Fabric
         var text = Environment.GetEnvironmentVariable(SeedVariable);
         if (string.IsNullOrEmpty(text))
             return null;
-        return long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var seed)
+        return long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var seed) && seed <= uint.MaxValue
             ? seed
             : throw new ArgumentException($"The environment variable {SeedVariable}={text} must be a whole number from 0 to {uint.MaxValue}.");
     }

@@ -35,9 +35,9 @@ public sealed partial class Fabric
     private ModuleHandler Prepare(nn.Module module)
     {
         ArgumentNullException.ThrowIfNull(module);
+        RequireLaunched("Setup");
         if (module is IFabricModule || !_setUp.Add(module))
             throw new ArgumentException("A model should be passed only once to the `Setup` methods: this one was set up already.", nameof(module));
-        RequireLaunched("Setup");
         ModulePlacement.Move(module, Device);
         var handler = Strategy.SetupModule(module);
         _handlers.Add(handler);

@@ -9,12 +9,13 @@ public sealed partial class Fabric
     /// Runs the backward pass of <paramref name="loss"/>. The gradients are averaged over the ranks when it returns. Collective.
     /// </summary>
     /// <param name="loss">A scalar that depends on parameters.</param>
+    /// <param name="retainGraph">Keeps the graph for a further backward pass through it. <value>Default false.</value></param>
     /// <exception cref="Collectives.DistributedException">Another rank failed, diverged or did not come in time.</exception>
-    public void Backward(Tensor loss)
+    public void Backward(Tensor loss, bool retainGraph = false)
     {
         ArgumentNullException.ThrowIfNull(loss);
         RequireLaunched(nameof(Backward));
-        Strategy.Backward(loss);
+        Strategy.Backward(loss, retainGraph);
     }
 
     /// <summary>

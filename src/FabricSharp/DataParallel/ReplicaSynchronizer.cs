@@ -56,7 +56,7 @@ internal sealed class ReplicaSynchronizer(
                 continue;
             if (nameA == "number of parameters")
             {
-                countDiffers = $"Rank 0 has {valueA} params, while rank {rank} has inconsistent {valueB} params. ";
+                countDiffers = $"Rank 0 has {valueA} params, while rank {rank} has inconsistent {valueB} params; ";
                 continue; // go on to the first parameter that differs
             }
 

@@ -109,9 +109,12 @@ internal sealed class SubprocessLauncher
     private void OnProcessExit()
     {
         var code = Environment.ExitCode;
-        WaitForAll(code == 0 ? ExitTimeout() : ShortWait);
+        if (code == 0)
+            WaitForAll(ExitTimeout());
         lock (_gate)
-            _ending = true;
+            _ending = true; // when rank 0 ended badly, from the beginning: what its end does to the others is not the cause
+        if (code != 0)
+            WaitForAll(ShortWait);
         var late = _children.Where(child => !child.Process.HasExited).ToList();
         if (late.Count > 0 && code == 0)
         {

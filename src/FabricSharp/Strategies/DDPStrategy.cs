@@ -117,13 +117,13 @@ public sealed class DDPStrategy : Strategy
         return new ReplicatedModule(reducer, () => _reducers.Remove(reducer));
     }
 
-    internal override void Backward(Tensor loss)
+    internal override void Backward(Tensor loss, bool retainGraph)
     {
         foreach (var reducer in _reducers)
             reducer.BeforeBackward();
         try
         {
-            loss.backward();
+            loss.backward(retain_graph: retainGraph);
         }
         catch
         {

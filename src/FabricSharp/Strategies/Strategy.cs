@@ -52,7 +52,7 @@ public abstract class Strategy : IDisposable
     internal virtual ModuleHandler SetupModule(nn.Module module) => new();
 
     /// <summary>Runs the backward pass of <paramref name="loss"/>; the gradients are averaged when it returns. Collective.</summary>
-    internal virtual void Backward(Tensor loss) => loss.backward();
+    internal virtual void Backward(Tensor loss, bool retainGraph) => loss.backward(retain_graph: retainGraph);
 
     /// <summary>To be called before an optimizer steps on parameters of <paramref name="handlers"/>. Collective where gradients are still to be averaged.</summary>
     internal virtual void BeforeStep(IEnumerable<ModuleHandler> handlers)

@@ -1,0 +1,25 @@
+namespace FabricSharp.MultiProcess.Tests.Collectives;
+
+/// <summary>The façade's collectives between real processes.</summary>
+public sealed class FabricCollectivesTests
+{
+    [Theory]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    public async Task Collectives_BetweenProcesses_GiveTheSameOnEveryRank(int ranks)
+    {
+        var result = await RunningProgram.RunWorkerAsync($"collectives ranks={ranks}");
+        var sum = ranks * (ranks + 1) / 2;
+        foreach (var report in result.ReportsOf(ranks))
+        {
+            Assert.Equal([sum], report.GetProperty("sum").EnumerateArray().Select(value => (int)value.GetSingle()));
+            Assert.Equal((double)sum / ranks, report.GetProperty("mean").GetDouble(), 12);
+            Assert.Equal([(ranks - 1) / 2, -((ranks - 1) / 2)], report.GetProperty("integerMean").EnumerateArray().Select(value => value.GetInt32()));
+            Assert.Equal(Enumerable.Range(0, ranks).SelectMany(rank => new[] { rank, 10 * rank }), report.GetProperty("gathered").EnumerateArray().Select(value => value.GetInt32()));
+            Assert.Equal($"from rank {ranks - 1}", report.GetProperty("text").GetString());
+            Assert.Equal(0.5, report.GetProperty("complex").GetProperty("x")[1].GetDouble());
+            Assert.Equal([1, 1, 1, 1, 1], report.GetProperty("tensor").EnumerateArray().Select(value => value.GetInt32()));
+        }
+    }
+}

@@ -1,0 +1,18 @@
+using System.Reflection;
+
+namespace FabricSharp.MultiProcess.Tests;
+
+/// <summary>Where the programs lie that the tests start.</summary>
+internal static class Programs
+{
+    public static string RepositoryRoot { get; } = Metadata("RepositoryRoot");
+
+    public static string Configuration { get; } = Metadata("Configuration");
+
+    public static string Worker { get; } = Path.Combine(RepositoryRoot, "tests", "FabricSharp.MultiProcess.Worker", Metadata("OutputFolder"), "FabricSharp.MultiProcess.Worker");
+
+    public static string FashionMnist { get; } = Path.Combine(RepositoryRoot, "examples", "FashionMnist", Metadata("OutputFolder"), "FashionMnist");
+
+    private static string Metadata(string key) =>
+        typeof(Programs).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == key).Value!;
+}

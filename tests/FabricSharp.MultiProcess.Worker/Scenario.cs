@@ -1,0 +1,27 @@
+using FabricSharp.MultiProcess.Worker.Scenarios;
+
+namespace FabricSharp.MultiProcess.Worker;
+
+/// <summary>The scenarios by name.</summary>
+internal static class Scenario
+{
+    private static readonly Dictionary<string, Action<Settings>> Known = new()
+    {
+        ["train"] = Training.Run,
+        ["unfinished"] = Unfinished.Run,
+        ["models-differ"] = SetupFailures.ModelsDiffer,
+        ["options-differ"] = SetupFailures.OptionsDiffer,
+        ["buffers"] = Buffers.Run,
+        ["leak"] = Leak.Run,
+        ["throw"] = RankFailures.Throw,
+        ["wait"] = RankFailures.WaitForever,
+        ["exit-early"] = RankFailures.ExitEarly,
+        ["skip-step"] = RankFailures.SkipStep,
+        ["slow-barrier"] = RankFailures.NeverCome,
+        ["echo"] = LaunchFacts.Echo,
+        ["collectives"] = CollectiveCalls.Run,
+    };
+
+    public static Action<Settings> Find(string name) =>
+        Known.TryGetValue(name, out var scenario) ? scenario : throw new ArgumentException($"Unknown scenario '{name}'. Known: {string.Join(", ", Known.Keys)}.");
+}

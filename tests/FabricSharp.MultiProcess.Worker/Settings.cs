@@ -1,0 +1,38 @@
+using System.Globalization;
+using FabricSharp.Strategies;
+
+namespace FabricSharp.MultiProcess.Worker;
+
+/// <summary>What a test asks of a scenario, as <c>name=value</c> arguments.</summary>
+internal sealed class Settings(IReadOnlyDictionary<string, string> values)
+{
+    public static Settings Parse(IEnumerable<string> arguments) => new(arguments
+        .Select(argument => argument.Split('=', 2))
+        .Where(pair => pair.Length == 2)
+        .ToDictionary(pair => pair[0], pair => pair[1]));
+
+    public string Text(string name, string otherwise = "") => values.GetValueOrDefault(name, otherwise);
+
+    public int Number(string name, int otherwise) => values.TryGetValue(name, out var text) ? int.Parse(text, CultureInfo.InvariantCulture) : otherwise;
+
+    public double Real(string name, double otherwise) => values.TryGetValue(name, out var text) ? double.Parse(text, CultureInfo.InvariantCulture) : otherwise;
+
+    public bool Flag(string name) => values.GetValueOrDefault(name) == "true";
+
+    /// <summary>A launched Fabric. <c>strategy</c> is a registered name, or made of <c>flag</c>, <c>static</c>, <c>views</c>, <c>cap</c>, <c>timeout</c>.</summary>
+    public Fabric Launch()
+    {
+        var fabric = new Fabric(accelerator: "cpu", devices: Number("ranks", 2), strategy: Strategy());
+        fabric.Launch();
+        return fabric;
+    }
+
+    private StrategyChoice Strategy() => values.TryGetValue("strategy", out var name)
+        ? name
+        : new DDPStrategy(
+            findUnusedParameters: Flag("flag"),
+            staticGraph: Flag("static"),
+            gradientAsBucketView: Text("views", "true") == "true",
+            bucketCapMb: Real("cap", 25),
+            timeout: TimeSpan.FromSeconds(Real("timeout", 30)));
+}
