@@ -1,0 +1,86 @@
+using System.Collections;
+using System.Runtime.ExceptionServices;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace FabricSharp.Data;
+
+/// <summary>
+/// One epoch of batches: TorchSharp's loader over the same data set with other items. A failure is kept until TorchSharp is through with the
+/// batch and thrown then: thrown inside, it would make TorchSharp forget the tensors of the batch's other items.
+/// </summary>
+internal sealed class BatchEnumerator<T, S> : IEnumerator<S>
+{
+    private readonly DataLoader<T, S> _source;
+    private readonly Device? _device;
+    private readonly IEnumerator<S> _batches;
+    private ExceptionDispatchInfo? _failure;
+
+    /// <param name="source">What the batches are made as.</param>
+    /// <param name="items">The items to visit.</param>
+    /// <param name="device">Where batches are brought; null leaves them.</param>
+    public BatchEnumerator(DataLoader<T, S> source, IEnumerable<long> items, Device? device)
+    {
+        _source = source;
+        _device = device;
+        var loader = new DataLoader<T, S>(
+            new WatchedDataset(this), source.batch_size, Collate, items, source.Device, source.num_workers, source.drop_last, source.DisposeBatch, disposeDataset: false);
+        _batches = loader.GetEnumerator();
+    }
+
+    public S Current => _batches.Current;
+
+    object? IEnumerator.Current => Current;
+
+    public bool MoveNext()
+    {
+        _failure?.Throw();
+        var more = _batches.MoveNext();
+        _failure?.Throw();
+        return more;
+    }
+
+    public void Reset() => throw new NotSupportedException("An epoch cannot be rewound: enumerate the loader again, which is the next epoch.");
+
+    public void Dispose() => _batches.Dispose();
+
+    private T Item(long index)
+    {
+        if (_failure is not null)
+            return default!;
+        try
+        {
+            return _source.dataset.GetTensor(index);
+        }
+        catch (Exception e)
+        {
+            Keep(new DatasetItemException(index, e));
+            return default!;
+        }
+    }
+
+    private S Collate(IEnumerable<T> items, Device device)
+    {
+        if (_failure is not null)
+            return default!;
+        try
+        {
+            return _device is null ? _source.collate_fn(items, device) : BatchPlacement.Make(() => _source.collate_fn(items, device), _device);
+        }
+        catch (Exception e)
+        {
+            Keep(e);
+            return default!;
+        }
+    }
+
+    /// <summary>The first failure is the one to tell; workers may fail at the same time.</summary>
+    private void Keep(Exception failure) => Interlocked.CompareExchange(ref _failure, ExceptionDispatchInfo.Capture(failure), null);
+
+    private sealed class WatchedDataset(BatchEnumerator<T, S> owner) : utils.data.Dataset<T>
+    {
+        public override long Count => owner._source.dataset.Count;
+
+        public override T GetTensor(long index) => owner.Item(index);
+    }
+}
