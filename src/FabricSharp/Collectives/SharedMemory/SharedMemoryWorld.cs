@@ -9,7 +9,7 @@ namespace FabricSharp.Collectives.SharedMemory;
 /// </summary>
 internal sealed unsafe class SharedMemoryWorld : IDisposable
 {
-    private const ulong Magic = 0x4d57_4352_4241_4601; // changes with the layout
+    private const ulong Magic = 0x4d57_4352_4241_4602; // changes with the layout
     private const int HeaderBytes = 4096, MemberBytes = 8192, MessageCapacity = 4096;
 
     private readonly SharedMemorySegment _segment;
@@ -126,7 +126,7 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
     {
         var number = ++_meetings;
         var hash = HashOf(purpose);
-        Member(Rank)->MeetingPurpose = hash;
+        Member(Rank)->MeetingPurposes[number & 1] = hash; // a rank is at most one meeting ahead of another: it does not overwrite this one's purpose
         Volatile.Write(ref Member(Rank)->Meetings, number);
         WakePeers();
         var pause = new SharedMemoryPause(this, Timeout);
@@ -148,7 +148,7 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
         }
 
         for (var rank = 0; rank < Size; rank++)
-            if (Member(rank)->Meetings == number && Member(rank)->MeetingPurpose != hash)
+            if (Member(rank)->MeetingPurposes[number & 1] != hash)
                 throw new CollectiveMismatchException($"Rank {Rank} is in '{purpose}' while rank {rank} is in another set-up step. All ranks must set up the same things in the same order.");
     }
 
@@ -292,9 +292,9 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
         public int ProcessId;
         public long StartTime;
         public long Meetings;
-        public int MeetingPurpose;
+        public fixed int MeetingPurposes[2];
         public int MessageLength;
-        private fixed byte _line0[88]; // the words below are written by others: lines of their own
+        private fixed byte _line0[84]; // the words below are written by others: lines of their own
         public int Doorbell;
         private fixed byte _line1[124];
         public int Sleepers;
