@@ -100,8 +100,7 @@ internal sealed class CheckpointReader : IDisposable
     private StoredEntry ReadEntry(CheckpointFolder folder, string key, JsonElement element)
     {
         var kindName = element.GetProperty("kind").GetString();
-        if (!Enum.TryParse<EntryKind>(kindName, ignoreCase: true, out var kind) || !Enum.IsDefined(kind))
-            throw new JsonException($"the entry '{key}' is of the unknown kind '{kindName}'");
+        var kind = CheckpointWriter.ParseKind(kindName) ?? throw new JsonException($"the entry '{key}' is of the unknown kind '{kindName}'");
         if (kind == EntryKind.Value)
             return new StoredEntry(key, kind, null, element.GetProperty("value").Clone());
         var name = element.GetProperty("file").GetString() ?? throw new JsonException($"the entry '{key}' has no file");

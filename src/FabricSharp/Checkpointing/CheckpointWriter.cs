@@ -26,6 +26,10 @@ internal static partial class CheckpointWriter
         }
     }
 
+    public static string NameOf(EntryKind kind) => JsonNamingPolicy.CamelCase.ConvertName(kind.ToString());
+
+    public static EntryKind? ParseKind(string? name) => Array.FindIndex(Enum.GetValues<EntryKind>(), kind => NameOf(kind) == name) is >= 0 and var index ? Enum.GetValues<EntryKind>()[index] : null;
+
     private static void WriteFiles(string folder, IReadOnlyList<SavedEntry> entries)
     {
         var names = FileNames(entries);
@@ -74,7 +78,7 @@ internal static partial class CheckpointWriter
     private static void WriteEntry(Utf8JsonWriter writer, SavedEntry entry, string file)
     {
         writer.WriteStartObject(entry.Key);
-        writer.WriteString("kind", JsonNamingPolicy.CamelCase.ConvertName(entry.Kind.ToString()));
+        writer.WriteString("kind", NameOf(entry.Kind));
         if (entry.Kind == EntryKind.Value)
         {
             writer.WritePropertyName("value");

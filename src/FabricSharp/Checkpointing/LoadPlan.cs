@@ -84,7 +84,7 @@ internal sealed class LoadPlan : IDisposable
 
     private SafetensorsFile FileOf(StoredEntry entry, EntryKind kind, string name) => entry.Kind == kind
         ? entry.File!
-        : throw new CheckpointException($"'{_reader.Path}' holds a {entry.Kind.ToString().ToLowerInvariant()} as '{entry.Key}', but state[\"{entry.Key}\"] is a {name}.");
+        : throw new CheckpointException($"'{_reader.Path}' holds a {CheckpointWriter.NameOf(entry.Kind)} as '{entry.Key}', but state[\"{entry.Key}\"] is a {name}.");
 
     private static Action PlanTensor(string key, SafetensorsFile file, Tensor tensor)
     {
@@ -99,7 +99,7 @@ internal sealed class LoadPlan : IDisposable
             return bare;
         var entries = _reader.Entries.Values.Where(entry => entry.Kind == kind).ToList();
         if (entries.Count != 1)
-            throw new CheckpointException($"'{_reader.Path}' holds {entries.Count} entries of the kind {kind.ToString().ToLowerInvariant()} ({Keys(entries.Select(entry => entry.Key))}), LoadRaw needs exactly one. Use Load with the key, or LoadRaw with the path of a .safetensors file.");
+            throw new CheckpointException($"'{_reader.Path}' holds {entries.Count} entries of the kind {CheckpointWriter.NameOf(kind)} ({Keys(entries.Select(entry => entry.Key))}), LoadRaw needs exactly one. Use Load with the key, or LoadRaw with the path of a .safetensors file.");
         return entries[0].File!;
     }
 

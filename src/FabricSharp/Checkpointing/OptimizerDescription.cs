@@ -23,7 +23,10 @@ internal sealed record OptimizerDescription(
     {
         try
         {
-            return JsonSerializer.Deserialize<OptimizerDescription>(TextOf(file), Json) ?? throw new JsonException("the optimizer's description is null");
+            var description = JsonSerializer.Deserialize<OptimizerDescription>(TextOf(file), Json);
+            if (description is null || description.Groups.Contains(null) || description.States.Contains(null))
+                throw new JsonException("a part of the optimizer's description is null");
+            return description;
         }
         catch (JsonException e)
         {

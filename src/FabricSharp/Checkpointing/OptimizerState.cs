@@ -112,10 +112,10 @@ internal static class OptimizerState
             };
         if (!file.Tensors.TryGetValue(name, out var stored))
             throw new JsonException($"the tensor '{name}' is missing");
+        if (ModuleState.Difference(name, stored, current ?? parameter).FirstOrDefault() is { } difference)
+            throw new JsonException(difference);
         if (current is null)
             return () => set(file.Read(name, parameter.device).DetachFromDisposeScope()); // the state outlives the caller's scope
-        if (ModuleState.Difference(name, stored, current).FirstOrDefault() is { } difference)
-            throw new JsonException(difference);
         return () => file.Read(name, current);
     }
 }

@@ -41,7 +41,7 @@ internal static class PlainValue
         if (current is null)
             return entry.Materialise();
         if (entry.Kind != EntryKind.Value)
-            throw new CheckpointException($"'{path}' holds a {entry.Kind} as '{entry.Key}', which cannot be loaded into the {current.GetType()} of state[\"{entry.Key}\"].");
+            throw new CheckpointException($"'{path}' holds a {CheckpointWriter.NameOf(entry.Kind)} as '{entry.Key}', which cannot be loaded into the {current.GetType()} of state[\"{entry.Key}\"].");
         try
         {
             return entry.Value.Deserialize(current.GetType(), Json);
