@@ -9,7 +9,7 @@ namespace FabricSharp.Checkpointing;
 /// </summary>
 internal sealed class CheckpointFolder : IDisposable
 {
-    /// <summary>How often a save may come in between opening one file and the next.</summary>
+    /// <summary>How often a save may come in between while the files are opened.</summary>
     private const int Attempts = 50;
 
     private readonly string _path;
@@ -19,7 +19,9 @@ internal sealed class CheckpointFolder : IDisposable
     private CheckpointFolder(string path) => _path = path;
 
     /// <summary>Opens the checkpoint; null where there is no folder but a file.</summary>
-    public static CheckpointFolder? Open(CheckpointPlace place)
+    /// <param name="place">Where it is.</param>
+    /// <param name="opened">Told the name of each file once it is open: where tests come in between.</param>
+    public static CheckpointFolder? Open(CheckpointPlace place, Action<string>? opened = null)
     {
         for (var attempt = 1; ; attempt++)
         {
@@ -29,24 +31,19 @@ internal sealed class CheckpointFolder : IDisposable
             var folder = new CheckpointFolder(path);
             try
             {
-                folder.OpenFiles();
-                if (folder.IsStillThere(place))
-                {
-                    folder.Verify();
-                    return folder;
-                }
+                folder.OpenFiles(opened);
+                folder.Verify();
+                return folder;
             }
             catch (CheckpointException) when (attempt < Attempts && !folder.IsStillThere(place))
             {
-                // replaced while it was opened: the next look finds the new one
+                folder.Dispose(); // files of two saves: it was replaced while it was opened, and the next look finds the new one
             }
             catch
             {
                 folder.Dispose();
                 throw;
             }
-
-            folder.Dispose();
         }
     }
 
@@ -63,11 +60,15 @@ internal sealed class CheckpointFolder : IDisposable
         _files.Clear();
     }
 
-    private void OpenFiles()
+    private void OpenFiles(Action<string>? opened)
     {
         _manifest = ReadManifest(PathOf(CheckpointManifest.FileName));
+        opened?.Invoke(CheckpointManifest.FileName);
         foreach (var file in CheckpointManifest.Parse(_manifest, PathOf(CheckpointManifest.FileName)).Files)
+        {
             _files.Add(file.Name, OpenFile(PathOf(file.Name)));
+            opened?.Invoke(file.Name);
+        }
     }
 
     private static byte[] ReadManifest(string path)
@@ -94,7 +95,7 @@ internal sealed class CheckpointFolder : IDisposable
         }
     }
 
-    /// <summary>Whether the manifest is the one that was read: then all files were opened in between, and belong to it.</summary>
+    /// <summary>Whether the manifest is the one that was read: then what is wrong with the files is not that others have taken their place.</summary>
     private bool IsStillThere(CheckpointPlace place)
     {
         try

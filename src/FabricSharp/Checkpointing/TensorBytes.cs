@@ -24,6 +24,8 @@ internal static unsafe class TensorBytes
     /// <summary>Overwrites <paramref name="target"/>, which has the type and shape of <paramref name="stored"/>, and keeps the tensor object.</summary>
     public static void Read(StoredTensor stored, SafeFileHandle handle, string file, Tensor target)
     {
+        if (target.NumberOfElements * target.ElementSize != stored.Length)
+            throw new InvalidOperationException($"'{stored.Name}' of {stored.Layout} would be written over the memory of {StoredTensor.LayoutOf(target)}.");
         if (stored.Length == 0)
             return;
         using var scope = NewDisposeScope();

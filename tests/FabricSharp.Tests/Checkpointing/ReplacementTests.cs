@@ -146,6 +146,27 @@ public class ReplacementTests
         await writer;
     }
 
+    [Theory]
+    [InlineData("manifest.json", 2)]
+    [InlineData("tensors.safetensors", 2)]
+    [InlineData("state.json", 1)]
+    public void Open_SavedOverAfterAFileWasOpened_GivesOneSaveWhole(string file, int expected)
+    {
+        using var folder = new TemporaryFolder();
+        SaveNumber(folder["c"], 1);
+        var seen = new List<string>();
+        using var opened = CheckpointFolder.Open(new CheckpointPlace(folder["c"]), name =>
+        {
+            if (name == file && !seen.Contains(name))
+                SaveNumber(folder["c"], 2);
+            seen.Add(name);
+        })!;
+        using var state = new StreamReader(new FileStream(opened.Take("state.json"), FileAccess.Read));
+        using var tensors = new SafetensorsFile("tensors", opened.Take("tensors.safetensors"));
+        Assert.Equal(expected, JsonDocument.Parse(state.ReadToEnd()).RootElement.GetProperty("entries").GetProperty("number").GetProperty("value").GetInt32());
+        Assert.Equal(expected, tensors.Read("tensor").item<long>());
+    }
+
     [Fact]
     public void Load_NothingThere_SaysSo()
     {
