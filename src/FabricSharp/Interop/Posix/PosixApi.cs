@@ -51,6 +51,17 @@ internal static unsafe partial class PosixApi
         return true;
     }
 
+    /// <summary>Brings the names in <paramref name="folder"/> to the disk, so that a rename survives a power failure. Does nothing where the file system cannot.</summary>
+    public static void FlushFolder(string folder)
+    {
+        const int ReadOnly = 0;
+        var descriptor = Open(folder, ReadOnly);
+        if (descriptor < 0)
+            return;
+        FileSync(descriptor);
+        Close(descriptor);
+    }
+
     [StructLayout(LayoutKind.Sequential)]
     private struct Timespec
     {
@@ -68,6 +79,12 @@ internal static unsafe partial class PosixApi
 
     [LibraryImport("libc", EntryPoint = "poll")]
     private static partial int Poll(PollRequest* requests, ulong count, int milliseconds);
+
+    [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Open(string path, int flags);
+
+    [LibraryImport("libc", EntryPoint = "fsync")]
+    private static partial int FileSync(int descriptor);
 
     [LibraryImport("libc", EntryPoint = "close")]
     private static partial int Close(int descriptor);

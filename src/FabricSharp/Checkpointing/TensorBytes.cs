@@ -1,0 +1,78 @@
+using FabricSharp.Interop.LibTorch;
+using Microsoft.Win32.SafeHandles;
+using static TorchSharp.torch;
+
+namespace FabricSharp.Checkpointing;
+
+/// <summary>Tensors to and from files without a copy in managed memory, piece by piece, so that their size does not matter.</summary>
+internal static unsafe class TensorBytes
+{
+    private const long Piece = 4 << 20;
+
+    /// <summary>Hands the elements of <paramref name="tensor"/> over in row-major order, wherever and however they lie.</summary>
+    public static void Write(Tensor tensor, HashedFile file)
+    {
+        using var scope = NewDisposeScope();
+        var plain = tensor.detach().cpu().contiguous();
+        var length = plain.NumberOfElements * plain.ElementSize;
+        var start = length == 0 ? null : AddressOf(plain);
+        for (var done = 0L; done < length; done += Piece)
+            file.Write(new ReadOnlySpan<byte>(start + done, (int)Math.Min(Piece, length - done)));
+        GC.KeepAlive(plain);
+    }
+
+    /// <summary>Overwrites <paramref name="target"/>, which has the type and shape of <paramref name="stored"/>, and keeps the tensor object.</summary>
+    public static void Read(StoredTensor stored, SafeFileHandle handle, string file, Tensor target)
+    {
+        if (target.NumberOfElements * target.ElementSize != stored.Length)
+            throw new InvalidOperationException($"'{stored.Name}' of {stored.Layout} would be written over the memory of {StoredTensor.LayoutOf(target)}.");
+        if (stored.Length == 0)
+            return;
+        using var scope = NewDisposeScope();
+        using var gradientsOff = no_grad();
+        if (target.device_type != TorchSharp.DeviceType.CPU || !target.is_contiguous())
+        {
+            var staging = empty(stored.Shape, stored.Type);
+            Fill(stored, handle, file, staging);
+            target.copy_(staging);
+            return;
+        }
+
+        Fill(stored, handle, file, target);
+        target.view(-1).narrow(0, 0, 0).zero_(); // touches nothing, but tells autograd that the tensor was changed in place
+    }
+
+    /// <summary>Fills <paramref name="buffer"/> from <paramref name="offset"/> on.</summary>
+    public static void ReadExactly(SafeFileHandle handle, string file, Span<byte> buffer, long offset)
+    {
+        for (var done = 0; done < buffer.Length;)
+        {
+            var count = RandomAccess.Read(handle, buffer[done..], offset + done);
+            if (count == 0)
+                throw new CheckpointException($"'{file}' is truncated: it ends at byte {offset + done}, where {buffer.Length - done} more were expected.");
+            done += count;
+        }
+    }
+
+    private static void Fill(StoredTensor stored, SafeFileHandle handle, string file, Tensor target)
+    {
+        var start = AddressOf(target);
+        for (var done = 0L; done < stored.Length; done += Piece)
+        {
+            var piece = new Span<byte>(start + done, (int)Math.Min(Piece, stored.Length - done));
+            ReadExactly(handle, file, piece, stored.Offset + done);
+            if (stored.Type == ScalarType.Bool && piece.ContainsAnyExceptInRange((byte)0, (byte)1))
+                throw new CheckpointException($"'{file}': tensor '{stored.Name}' of truth values holds bytes other than 0 and 1. The file is corrupt.");
+        }
+
+        GC.KeepAlive(target);
+    }
+
+    /// <summary>Of the first element alone, because a span of the whole cannot exceed 2 GiB.</summary>
+    private static byte* AddressOf(Tensor tensor)
+    {
+        using var flat = tensor.detach().view(-1);
+        using var first = flat.narrow(0, 0, 1);
+        return (byte*)TensorMemory.PointerOf(first);
+    }
+}
