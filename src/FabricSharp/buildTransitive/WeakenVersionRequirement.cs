@@ -35,7 +35,8 @@ public class WeakenVersionRequirement : Task
             }
             catch (Exception e) when (e is InvalidDataException || e is IOException || e is UnauthorizedAccessException)
             {
-                File.Delete(copy);
+                if (File.Exists(copy))
+                    File.Delete(copy); // of an earlier build, from a library that was not damaged
                 Log.LogWarning(
                     null, "FABRIC0001", null, library.ItemSpec, 0, 0, 0, 0,
                     "The library is taken as it is, for its requirement of {0} could not be marked weak: {1} Systems whose libstdc++ is older than GCC 13's " +
