@@ -13,6 +13,9 @@ internal static class Programs
 
     public static string FashionMnist { get; } = Path.Combine(RepositoryRoot, "examples", "FashionMnist", Metadata("OutputFolder"), "FashionMnist");
 
+    /// <summary>The <c>fabric</c> tool.</summary>
+    public static string Fabric { get; } = Path.Combine(RepositoryRoot, "src", "FabricSharp.Cli", "bin", Configuration, "net10.0", "fabric");
+
     private static string Metadata(string key) =>
         typeof(Programs).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == key).Value!;
 }
