@@ -66,14 +66,14 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         _scale = 1.0 / group.Size;
         var parameters = module.named_parameters().DistinctBy(p => TensorIdentity.Of(p.parameter)).Select(p => (p.name, p.parameter)).ToList();
         _slots = [.. parameters.Where(p => p.parameter.requires_grad).Select((p, index) => new ParameterSlot(index, p.name, p.parameter))];
-        if (_slots.Length == 0)
-            throw new InvalidOperationException("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient.");
         _identities = [.. _slots.Select(slot => TensorIdentity.Of(slot.Parameter))];
         _everUnused = new BitArray(_slots.Length);
         _unused = new UnusedParameterCounter([.. _slots.Select(slot => slot.Name)]);
 
         var replicas = new ReplicaSynchronizer(group, parameters, buffers);
         replicas.Verify(Settings());
+        if (_slots.Length == 0) // on every rank: a rank that threw earlier would leave the others waiting
+            throw new InvalidOperationException("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient.");
         replicas.BroadcastAll();
         _channel = group.CreateGradientChannel(module.GetName(), Math.Max(ControlMessage.SizeFor(_slots.Length), _slots.Length * sizeof(int)));
         BuildBuckets(BucketPlanner.Assign([.. _slots.Select(slot => slot.ToItem())], [FirstBucketBytes, BucketBytes]).AsEnumerable().Reverse());
