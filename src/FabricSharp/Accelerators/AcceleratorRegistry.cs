@@ -19,13 +19,13 @@ internal static class AcceleratorRegistry
             "cpu" => Cpu,
             "cuda" => Cuda,
             "mps" => Mps,
-            "gpu" => Mps.IsAvailable ? Mps : Cuda.IsAvailable ? Cuda : throw new ArgumentException("No supported gpu backend found! Use accelerator: \"cpu\", or bring a CUDA package of TorchSharp.", nameof(name)),
+            "gpu" => Mps.IsAvailable ? Mps : Cuda.IsAvailable ? Cuda : throw new ArgumentException("No supported gpu backend found! Use accelerator: \"cpu\", or bring a CUDA package of TorchSharp.", "accelerator"),
             _ => throw UnknownName.For("accelerator", name, Available),
         };
         if (accelerator.IsAvailable)
             return accelerator;
         var available = new[] { Cpu, Cuda, Mps }.Where(a => a.IsAvailable);
         throw new ArgumentException(
-            $"`{accelerator.GetType().Name}` can not run on your system since the accelerator is not available. The following accelerator(s) is available: {string.Join(", ", available)}.", nameof(name));
+            $"`{accelerator.GetType().Name}` can not run on your system since the accelerator is not available. The following accelerator(s) is available: {string.Join(", ", available)}.", "accelerator");
     }
 }

@@ -24,6 +24,8 @@ public sealed class CudaAccelerator : Accelerator
             { Count: > 0 } => [.. Enumerable.Range(0, devices.Count.Value)],
             _ => throw new ArgumentException($"`Fabric(devices={devices})` value is not a valid input using cuda accelerator. Use a number of GPUs, -1 for all, or their indices: \"0,1\".", nameof(devices)),
         };
+        if (existing.Count == 0 && wanted.Count == 0)
+            throw new ArgumentException("There is no cuda device on this machine that TorchSharp can use. Use accelerator: \"cpu\", or bring a CUDA package of TorchSharp.", nameof(devices));
         if (wanted.Except(existing).Any())
             throw new ArgumentException($"You requested gpu: [{string.Join(", ", wanted)}]\n But your machine only has: [{string.Join(", ", existing)}]", nameof(devices));
         return wanted;

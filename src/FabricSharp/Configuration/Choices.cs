@@ -16,13 +16,19 @@ public readonly record struct AcceleratorChoice
 
     internal Accelerator? Accelerator { get; }
 
-    internal bool IsDefault => Name is null && Accelerator is null;
+    internal bool IsDefault => Accelerator is null && (Name is null || Name.Equals("auto", StringComparison.OrdinalIgnoreCase));
 
     /// <summary>By name.</summary>
     public static implicit operator AcceleratorChoice(string name) => new(name ?? throw new ArgumentNullException(nameof(name)), null);
 
     /// <summary>As an object.</summary>
     public static implicit operator AcceleratorChoice(Accelerator accelerator) => new(null, accelerator ?? throw new ArgumentNullException(nameof(accelerator)));
+
+    /// <inheritdoc/>
+    public bool Equals(AcceleratorChoice other) => Accelerator == other.Accelerator && string.Equals(Name, other.Name, StringComparison.OrdinalIgnoreCase);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(Accelerator, Name?.ToUpperInvariant());
 
     /// <inheritdoc/>
     public override string ToString() => Name ?? Accelerator?.Name ?? "auto";
@@ -41,13 +47,19 @@ public readonly record struct StrategyChoice
 
     internal Strategy? Strategy { get; }
 
-    internal bool IsDefault => Name is null && Strategy is null;
+    internal bool IsDefault => Strategy is null && (Name is null || Name.Equals("auto", StringComparison.OrdinalIgnoreCase));
 
     /// <summary>By name.</summary>
     public static implicit operator StrategyChoice(string name) => new(name ?? throw new ArgumentNullException(nameof(name)), null);
 
     /// <summary>As an object.</summary>
     public static implicit operator StrategyChoice(Strategy strategy) => new(null, strategy ?? throw new ArgumentNullException(nameof(strategy)));
+
+    /// <inheritdoc/>
+    public bool Equals(StrategyChoice other) => Strategy == other.Strategy && string.Equals(Name, other.Name, StringComparison.OrdinalIgnoreCase);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(Strategy, Name?.ToUpperInvariant());
 
     /// <inheritdoc/>
     public override string ToString() => Name ?? Strategy?.GetType().Name ?? "auto";

@@ -52,6 +52,13 @@ public readonly record struct DeviceSelection
         return parts.Select(part => int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out var index) ? index : throw Invalid($"\"{text}\"")).ToArray();
     }
 
+    /// <summary>Whether both select the same devices; lists are compared number by number.</summary>
+    public bool Equals(DeviceSelection other) =>
+        Count == other.Count && (Indices is null ? other.Indices is null : other.Indices is not null && Indices.SequenceEqual(other.Indices));
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(Count, Indices is null ? null : string.Join(',', Indices));
+
     /// <inheritdoc/>
     public override string ToString() =>
         Indices is not null ? $"[{string.Join(", ", Indices)}]" : Count?.ToString(CultureInfo.InvariantCulture) ?? "auto";

@@ -15,7 +15,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     private readonly ProcessGroup _group;
     private readonly DDPOptions _options;
     private readonly ParameterSlot[] _slots;
-    private readonly HashSet<IntPtr> _handles;
+    private readonly HashSet<IntPtr> _identities;
     private readonly IReadOnlyList<(string Name, Tensor Buffer)> _buffers;
     private readonly GradientChannel _channel;
     private readonly GradientAccessor _accessor = GradientAccessor.Create();
@@ -64,15 +64,15 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         _options = options;
         _buffers = buffers;
         _scale = 1.0 / group.Size;
-        var parameters = module.named_parameters().Select(p => (p.name, p.parameter)).ToList();
+        var parameters = module.named_parameters().DistinctBy(p => TensorIdentity.Of(p.parameter)).Select(p => (p.name, p.parameter)).ToList();
         _slots = [.. parameters.Where(p => p.parameter.requires_grad).Select((p, index) => new ParameterSlot(index, p.name, p.parameter))];
-        _handles = [.. _slots.Select(slot => slot.Parameter.Handle)];
+        _identities = [.. _slots.Select(slot => TensorIdentity.Of(slot.Parameter))];
         _everUnused = new BitArray(_slots.Length);
         _unused = new UnusedParameterCounter([.. _slots.Select(slot => slot.Name)]);
 
         var replicas = new ReplicaSynchronizer(group, parameters, buffers);
-        replicas.Verify(Settings()); // first: a rank that throws on its own would leave the others waiting
-        if (_slots.Length == 0)
+        replicas.Verify(Settings());
+        if (_slots.Length == 0) // on every rank: a rank that threw earlier would leave the others waiting
             throw new InvalidOperationException("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient.");
         replicas.BroadcastAll();
         _channel = group.CreateGradientChannel(module.GetName(), Math.Max(ControlMessage.SizeFor(_slots.Length), _slots.Length * sizeof(int)));
@@ -103,7 +103,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     private bool UsesViews => _options.GradientAsBucketView && _accessor.CanUseViews;
 
     /// <summary>Whether <paramref name="parameter"/> is one of those that are averaged.</summary>
-    public bool Owns(Parameter parameter) => _handles.Contains(parameter.Handle);
+    public bool Owns(Parameter parameter) => _identities.Contains(TensorIdentity.Of(parameter));
 
     /// <summary>To be called before each forward pass of the model. Collective when buffers are broadcast.</summary>
     /// <exception cref="UnfinishedReductionException">The last backward pass left parameters without a gradient.</exception>

@@ -33,7 +33,7 @@ public static class StrategyRegistry
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(name);
         ArgumentNullException.ThrowIfNull(factory);
-        if (!Known.TryAdd(name, (factory, description)))
+        if (IsReserved(name) || !Known.TryAdd(name, (factory, description)))
             throw new ArgumentException($"'{name}' is already present in the registry.", nameof(name));
     }
 
@@ -42,10 +42,15 @@ public static class StrategyRegistry
     {
         if (name.Equals("auto", StringComparison.OrdinalIgnoreCase))
             return deviceCount > 1 || numNodes > 1 ? new DDPStrategy() : new SingleDeviceStrategy();
-        if (name.StartsWith("ddp_fork", StringComparison.OrdinalIgnoreCase))
+        if (IsForkName(name))
             throw new ArgumentException($"You selected `Fabric(strategy='{name}')` but {NoFork}", "strategy");
         if (Known.TryGetValue(name, out var known))
             return known.Factory();
         throw UnknownName.For("strategy", name, Available);
     }
+
+    private static bool IsForkName(string name) => name.StartsWith("ddp_fork", StringComparison.OrdinalIgnoreCase);
+
+    /// <summary>Whether <see cref="Resolve"/> answers the name before it looks at what was registered.</summary>
+    private static bool IsReserved(string name) => name.Equals("auto", StringComparison.OrdinalIgnoreCase) || IsForkName(name);
 }

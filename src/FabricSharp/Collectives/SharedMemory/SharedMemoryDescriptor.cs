@@ -21,7 +21,8 @@ internal record struct SharedMemoryDescriptor(
     int Root,
     long ElementCount,
     long Buffer,
-    long Offset)
+    long Offset,
+    double Factor = 1)
 {
     public readonly override string ToString() => Kind switch
     {
@@ -29,7 +30,7 @@ internal record struct SharedMemoryDescriptor(
         CollectiveKind.Exchange => $"Exchange of {ElementCount} bytes",
         CollectiveKind.BucketReduce => $"Reduce of {ElementCount} × {Type} at byte {Offset} of bucket buffer {Buffer}",
         CollectiveKind.Broadcast => $"Broadcast of {ElementCount} × {Type} from rank {Root}",
-        CollectiveKind.AllReduce => $"AllReduce({Operation}) of {ElementCount} × {Type}",
+        CollectiveKind.AllReduce => $"AllReduce({(Operation == ReduceOp.Kind.PreMulSum ? ReduceOp.PreMulSum(Factor) : Operation)}) of {ElementCount} × {Type}",
         _ => $"{Kind} of {ElementCount} × {Type}",
     };
 }

@@ -6,7 +6,7 @@ namespace FabricSharp.Collectives.SharedMemory;
 /// <summary>All-reduce of a few bytes: every rank reads all inputs and combines them itself, in rank order, so all get the same bits.</summary>
 internal sealed unsafe class InlineAllReduce(byte* data, long count, ScalarType type, ReduceOp op) : SharedMemoryOperation
 {
-    public override SharedMemoryDescriptor Descriptor => new(0, CollectiveKind.AllReduce, op.Operation, type, 0, count, 0, 0);
+    public override SharedMemoryDescriptor Descriptor => new(0, CollectiveKind.AllReduce, op.Operation, type, 0, count, 0, 0, op.Factor);
 
     public override void Post(SharedMemoryChannel channel) =>
         Unsafe.CopyBlockUnaligned(channel.Inline(channel.Rank, Sequence), data, (uint)(count * type.SizeInBytes()));
@@ -24,7 +24,7 @@ internal sealed unsafe class InlineAllReduce(byte* data, long count, ScalarType 
 /// <summary>All-reduce of one staging slot: each rank combines a part of the elements for all.</summary>
 internal sealed unsafe class StagedAllReduce(byte* data, long count, ScalarType type, ReduceOp op, long totalCount) : SharedMemoryOperation
 {
-    public override SharedMemoryDescriptor Descriptor => new(0, CollectiveKind.AllReduce, op.Operation, type, 0, totalCount, 0, 0);
+    public override SharedMemoryDescriptor Descriptor => new(0, CollectiveKind.AllReduce, op.Operation, type, 0, totalCount, 0, 0, op.Factor);
 
     public override bool NeedsStaging => true;
 
@@ -49,7 +49,7 @@ internal sealed unsafe class StagedAllReduce(byte* data, long count, ScalarType 
 /// <summary>Averaging of a piece of a bucket where it lies: each rank combines a part of the elements, reading and writing all ranks' buckets.</summary>
 internal sealed unsafe class BucketReduce(SharedMemoryBuffer buffer, long offset, long count, ScalarType type, double scale) : SharedMemoryOperation
 {
-    public override SharedMemoryDescriptor Descriptor => new(0, CollectiveKind.BucketReduce, ReduceOp.Kind.PreMulSum, type, 0, count, buffer.Number, offset);
+    public override SharedMemoryDescriptor Descriptor => new(0, CollectiveKind.BucketReduce, ReduceOp.Kind.PreMulSum, type, 0, count, buffer.Number, offset, scale);
 
     public override bool NeedsEveryShare => true;
 

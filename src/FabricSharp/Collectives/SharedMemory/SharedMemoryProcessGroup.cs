@@ -81,19 +81,27 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
             throw new ArgumentException(
                 $"AllGather: the output must be contiguous, {input.dtype}, of {input.numel() * Size} elements ({Size} ranks × {input.numel()}); " +
                 $"it is {output.dtype} of {output.numel()}{(output.is_contiguous() ? "" : ", not contiguous")}.", nameof(output));
-        var (flat, _) = Flatten(input, copyBack: false);
+        var (flat, atEnd) = Flatten(input, copyBack: false);
         byte* source = Data(flat), destination = Data(output);
         var count = flat.numel();
         var size = (int)flat.dtype.SizeInBytes();
         return Start(
             InPieces(count, size, (begin, length) => new StagedAllGather(source + begin * size, destination + begin * size, count * size, (int)length * size, input.dtype, count)),
             flat,
-            () => GC.KeepAlive(output));
+            succeeded =>
+            {
+                GC.KeepAlive(output);
+                atEnd?.Invoke(succeeded);
+            });
     }
 
     public override Work Barrier() => Start([new BarrierOperation()], null, null);
 
-    public override void Abort(string reason) => _world.Fail(reason);
+    public override void Abort(string reason)
+    {
+        _world.Fail(reason);
+        _channel.Fail(new DistributedException($"Rank {Rank}: this rank has given the group up: {reason}"));
+    }
 
     internal override GradientChannel CreateGradientChannel(string name, int exchangeBytes) =>
         new SharedMemoryGradientChannel(_world, name, exchangeBytes);
@@ -118,22 +126,23 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
             throw new ArgumentException($"{operation}: the shm back end takes strided tensors, this one is sparse. Call to_dense() first.", nameof(tensor));
     }
 
-    /// <summary>The tensor itself where it is contiguous, else a contiguous copy and what brings the result back.</summary>
-    private static (Tensor Flat, Action? AtEnd) Flatten(Tensor tensor, bool copyBack)
+    /// <summary>
+    /// The tensor itself where it is contiguous, else a contiguous copy and what brings the result back (if there is one) and frees the copy.
+    /// </summary>
+    private static (Tensor Flat, Action<bool>? AtEnd) Flatten(Tensor tensor, bool copyBack)
     {
         if (tensor.is_contiguous())
             return (tensor, null);
-        using (no_grad())
+        using var gradientsOff = no_grad();
+        using var detached = tensor.detach();
+        var flat = detached.contiguous().DetachFromDisposeScope();
+        return (flat, succeeded =>
         {
-            var flat = tensor.detach().contiguous().DetachFromDisposeScope();
-            return (flat, () =>
-            {
-                using (no_grad())
-                    if (copyBack)
-                        tensor.copy_(flat);
-                flat.Dispose();
-            });
-        }
+            using var off = no_grad();
+            if (copyBack && succeeded)
+                tensor.copy_(flat);
+            flat.Dispose();
+        });
     }
 
     private static byte* Data(Tensor tensor) => tensor.numel() == 0 ? null : (byte*)TensorMemory.PointerOf(tensor);
@@ -147,9 +156,18 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
         return operations;
     }
 
-    private SharedMemoryWork Start(SharedMemoryOperation[] operations, Tensor? kept, Action? atEnd)
+    private SharedMemoryWork Start(SharedMemoryOperation[] operations, Tensor? kept, Action<bool>? atEnd)
     {
-        _channel.Enqueue(operations);
+        try
+        {
+            _channel.Enqueue(operations);
+        }
+        catch
+        {
+            atEnd?.Invoke(false);
+            throw;
+        }
+
         return new SharedMemoryWork(_channel, operations[^1], kept, atEnd);
     }
 }

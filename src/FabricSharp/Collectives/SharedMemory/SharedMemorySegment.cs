@@ -47,7 +47,7 @@ internal sealed unsafe class SharedMemorySegment : IDisposable
         {
             stream = new FileStream(path, options);
         }
-        catch (IOException e)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new DistributedException(
                 $"Could not reserve {length:N0} bytes of shared memory at {path}: {e.Message} " +

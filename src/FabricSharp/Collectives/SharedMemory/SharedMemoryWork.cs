@@ -3,10 +3,10 @@ using TorchSharp;
 namespace FabricSharp.Collectives.SharedMemory;
 
 /// <summary>The user's view of the last of a chain of operations, with what must happen and be kept until it is over.</summary>
-internal sealed class SharedMemoryWork(SharedMemoryChannel channel, SharedMemoryOperation last, torch.Tensor? kept = null, Action? atEnd = null) : Work
+internal sealed class SharedMemoryWork(SharedMemoryChannel channel, SharedMemoryOperation last, torch.Tensor? kept = null, Action<bool>? atEnd = null) : Work
 {
     private readonly Lock _gate = new();
-    private Action? _atEnd = atEnd;
+    private Action<bool>? _atEnd = atEnd;
     private torch.Tensor? _kept = kept;
 
     public override bool IsCompleted
@@ -35,14 +35,16 @@ internal sealed class SharedMemoryWork(SharedMemoryChannel channel, SharedMemory
         }
     }
 
-    /// <summary>Runs the ending once, after the last operation.</summary>
+    /// <summary>Runs the ending once, after the last operation; before, its memory is still in use.</summary>
     private void End()
     {
+        if (!last.IsCompleted)
+            return;
         lock (_gate)
         {
-            if (last.Failure is null)
-                _atEnd?.Invoke();
+            var atEnd = _atEnd;
             _atEnd = null;
+            atEnd?.Invoke(last.Failure is null);
             _kept = null;
         }
 

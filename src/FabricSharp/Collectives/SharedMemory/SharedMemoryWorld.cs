@@ -25,6 +25,9 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
     private long _files, _buffers;
     private int _disposed;
 
+    /// <summary>Whether this object, not another process of the same rank, holds the rank's place.</summary>
+    private bool _entered;
+
     private SharedMemoryWorld(SharedMemorySegment segment, string token, int rank, int size, TimeSpan timeout)
     {
         _segment = segment;
@@ -186,7 +189,7 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
     /// <summary>Publishes that this rank cannot go on. The first reason stays.</summary>
     public void Fail(string reason)
     {
-        if (_disposed != 0 || Member(Rank)->State == (int)MemberState.Failed)
+        if (_disposed != 0 || !_entered || Member(Rank)->State == (int)MemberState.Failed)
             return;
         var text = Encoding.UTF8.GetBytes(reason);
         var length = Math.Min(text.Length, MessageCapacity);
@@ -226,7 +229,7 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
     /// <summary>Tells the others that this rank will not come any more. The memory stays: other threads may still wait here.</summary>
     public void Leave()
     {
-        if (_disposed != 0 || Member(Rank)->State != (int)MemberState.Joined)
+        if (_disposed != 0 || !_entered || Member(Rank)->State != (int)MemberState.Joined)
             return;
         Volatile.Write(ref Member(Rank)->State, (int)MemberState.Left);
         WakePeers();
@@ -246,11 +249,11 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
     private void Enter()
     {
         var me = Member(Rank);
-        if (me->State != (int)MemberState.Absent)
+        if (Interlocked.CompareExchange(ref me->State, (int)MemberState.Joined, (int)MemberState.Absent) != (int)MemberState.Absent)
             throw new DistributedException($"Rank {Rank} is taken by process {me->ProcessId}: two processes were given the same rank.");
+        _entered = true;
         me->ProcessId = ProcessIdentity.Current.Id;
         me->StartTime = ProcessIdentity.Current.StartTime;
-        Volatile.Write(ref me->State, (int)MemberState.Joined);
         Meet("joining the process group");
         for (var rank = 0; rank < Size; rank++)
         {

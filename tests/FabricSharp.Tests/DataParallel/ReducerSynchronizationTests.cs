@@ -1,0 +1,187 @@
+using FabricSharp.Collectives;
+using FabricSharp.DataParallel;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace FabricSharp.Tests.DataParallel;
+
+/// <summary>Passes without synchronisation, static graphs, buffers, and passes that go wrong.</summary>
+public class ReducerSynchronizationTests
+{
+    private static readonly DDPOptions FindUnused = new() { FindUnusedParameters = true };
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void NoSync_ThreePassesThenOne_AveragesTheSums(bool views) => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        var expected = new Dictionary<string, Tensor?>();
+        for (var step = 0; step < 4; step++)
+            foreach (var (name, gradient) in replica.Expected(Enumerable.Range(0, 2).Select(rank => Branchy.Loss("abc", rank, step))))
+                expected[name] = expected.TryGetValue(name, out var sum) ? sum! + gradient! : gradient;
+        var sent = replica.Reducer.BytesSent;
+        replica.Reducer.RequiresSynchronization = false;
+        for (var step = 0; step < 3; step++)
+            replica.Pass(Branchy.Loss("abc", replica.Rank, step));
+        Assert.Equal(sent, replica.Reducer.BytesSent);
+        replica.Reducer.RequiresSynchronization = true;
+        replica.Pass(Branchy.Loss("abc", replica.Rank, 3));
+        replica.RequireGradients(expected);
+    }, new DDPOptions { GradientAsBucketView = views });
+
+    [Fact]
+    public void NoSync_Inside_GradientsStayLocal() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        replica.Reducer.RequiresSynchronization = false;
+        replica.Pass(m => m.Trunk.weight!.sum() * (replica.Rank + 1));
+        Assert.True(replica.Module.Trunk.weight!.grad!.eq(replica.Rank + 1).all().item<bool>());
+    });
+
+    [Fact]
+    public void NoSync_UsedOnlyInside_CountsInTheSynchronisingPass() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        var weight = replica.Module.BranchA.weight!;
+        replica.Reducer.RequiresSynchronization = false;
+        if (replica.Rank == 0)
+            replica.Pass(m => m.BranchA.weight!.sum() * 6);
+        replica.Reducer.RequiresSynchronization = true;
+        replica.Pass(m => m.Trunk.weight!.sum());
+        Assert.True(weight.grad!.eq(3).all().item<bool>());
+        replica.ZeroGradients();
+        replica.Pass(m => m.Trunk.weight!.sum());
+        Assert.Null(weight.grad); // it counted once
+    }, FindUnused);
+
+    [Fact]
+    public void StaticGraph_UnusedInTheFirstPass_IsAcceptedForGood() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        for (var step = 0; step < 3; step++)
+        {
+            var losses = new[] { Branchy.Loss("a", 0, step), Branchy.Loss("ab", 1, step) };
+            var expected = replica.Expected(losses);
+            replica.ZeroGradients();
+            replica.Pass(losses[replica.Rank]);
+            replica.RequireGradients(expected);
+        }
+    }, new DDPOptions { StaticGraph = true });
+
+    [Theory]
+    [InlineData("a", "abc", "unused in first iteration, but then got used in the second iteration")]
+    [InlineData("abc", "a", "used in first iteration, but then got unused in the second iteration")]
+    public void StaticGraph_ChangedLater_IsAnError(string first, string second, string text) => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        replica.Pass(Branchy.Loss(first, replica.Rank));
+        replica.Pass(Branchy.Loss(second, replica.Rank));
+        var e = Assert.Throws<UnfinishedReductionException>(replica.Reducer.BeforeStep);
+        Assert.StartsWith("Expected to have finished reduction in the prior iteration before starting a new one.", e.Message);
+        Assert.Contains($"e.g., one parameter is {text}. this is not compatible with static_graph set to True.", e.Message);
+        Assert.Contains("b.weight", e.ParameterNames);
+    }, new DDPOptions { StaticGraph = true });
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Buffers_BeforeForward_AreRankZerosWhenAsked(bool broadcast) => Replica<BatchNorm1d>.Run(2, () => nn.BatchNorm1d(4), replica =>
+    {
+        for (var step = 0; step < 3; step++)
+            replica.Pass(m => m.call(full([3, 4], replica.Rank + 1.0)).sum());
+        replica.Reducer.BeforeForward();
+        var means = zeros(2, 4);
+        replica.Group.AllGather(means, replica.Module.running_mean!).Wait();
+        var expected = 1 - Math.Pow(0.9, 3);
+        Assert.Equal(expected, means[0, 0].item<float>(), 1e-5);
+        Assert.Equal(broadcast ? expected : 2 * expected, means[1, 0].item<float>(), 1e-5);
+        Assert.Equal(3, replica.Module.num_batches_tracked!.item<long>());
+    }, new DDPOptions { BroadcastBuffers = broadcast });
+
+    [Fact]
+    public void Backward_ThatThrowsOnAllRanks_IsForgotten() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        var losses = Enumerable.Range(0, 2).Select(rank => Branchy.Loss("abc", rank)).ToList();
+        var expected = replica.Expected(losses);
+        Fail(replica);
+        replica.ZeroGradients();
+        replica.Pass(losses[replica.Rank]);
+        replica.RequireGradients(expected);
+    });
+
+    [Fact]
+    public void Backward_ThatThrowsOnOneRank_IsAnErrorOnAll()
+    {
+        var failures = Replica<Branchy>.RunEach(2, () => new Branchy(), replica =>
+        {
+            if (replica.Rank == 1)
+                Fail(replica);
+            else
+                replica.Pass(Branchy.Loss("abc", 0));
+            replica.Reducer.BeforeForward();
+        });
+        Assert.All(failures, failure => Assert.Contains("ended in an exception on rank 1", Assert.IsType<DistributedException>(failure).Message));
+    }
+
+    [Fact]
+    public void Forward_ThatThrowsOnAllRanks_IsForgotten() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        Assert.Throws<InvalidOperationException>(() => replica.Pass(_ => throw new InvalidOperationException("no")));
+        replica.Pass(Branchy.Loss("abc", replica.Rank));
+        replica.Reducer.BeforeStep();
+    });
+
+    [Fact]
+    public void Forward_MoreOftenOnOneRank_IsAnErrorOnAll()
+    {
+        var failures = Replica<Branchy>.RunEach(2, () => new Branchy(), replica =>
+        {
+            if (replica.Rank == 1)
+                replica.Reducer.BeforeForward(); // an evaluation with gradients enabled
+            replica.Pass(Branchy.Loss("abc", replica.Rank));
+        });
+        Assert.All(failures, failure => Assert.Contains("rank 0: 1, rank 1: 2", Assert.IsType<DistributedException>(failure).Message));
+    }
+
+    [Fact]
+    public void Step_RankThatTookNoPart_ContributesZeros() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        if (replica.Rank == 0)
+            replica.Pass(m => m.Trunk.weight!.sum() * 4);
+        else
+            replica.Reducer.BeforeForward(); // the loss was not worth a backward pass
+        replica.Reducer.BeforeStep();
+        Assert.True(replica.Module.Trunk.weight!.grad!.eq(2).all().item<bool>());
+    }, FindUnused);
+
+    [Fact]
+    public void Rank_ThatLeaves_EndsThePassOfTheOthers()
+    {
+        var failures = Collectives.RankThreads.RunEach(2, MakeLeaver());
+        var e = Assert.IsType<PeerFailedException>(failures[0]);
+        Assert.Equal(1, e.FailedRank);
+        Assert.Null(failures[1]);
+    }
+
+    private static Action<int> MakeLeaver()
+    {
+        var store = new HashStore();
+        return rank =>
+        {
+            using var group = ProcessGroup.Create("shm", store, rank, 2, Collectives.GroupOfThreads.Limit);
+            using var scope = NewDisposeScope();
+            var replica = new Replica<Branchy>(new Branchy(), group);
+            if (rank == 0)
+                replica.Pass(Branchy.Loss("abc", 0));
+        };
+    }
+
+    /// <summary>A backward pass that throws after the gradients of one branch have come: a tensor that it needs was changed.</summary>
+    private static void Fail(Replica<Branchy> replica)
+    {
+        replica.Reducer.BeforeForward();
+        var changed = replica.Module.Trunk.weight!.exp();
+        var loss = changed.sum() + replica.Module.BranchA.call(ones(1, 4)).sum();
+        changed.add_(1);
+        replica.Reducer.BeforeBackward();
+        Assert.ThrowsAny<System.Runtime.InteropServices.ExternalException>(() => loss.backward());
+        Assert.NotNull(replica.Module.BranchA.weight!.grad);
+        replica.Reducer.BackwardFailed();
+    }
+}
