@@ -56,12 +56,12 @@ internal sealed class ReplicaSynchronizer(
                 continue;
             if (nameA == "number of parameters")
             {
-                countDiffers = $"Rank 0 has {valueA} params, while rank {rank} has inconsistent {valueB} params; ";
+                countDiffers = $"Rank 0 has {valueA} params, while rank {rank} has inconsistent {valueB} params. ";
                 continue; // go on to the first parameter that differs
             }
 
             throw new InvalidOperationException(
-                $"DDP expects same model across all ranks, but {countDiffers}the first difference is: rank 0 has {nameA} ({valueA}), rank {rank} has {nameB} ({valueB}). " +
+                $"DDP expects same model across all ranks, but {countDiffers}{(countDiffers is null ? "the" : "The")} first difference is: rank 0 has {nameA} ({valueA}), rank {rank} has {nameB} ({valueB}). " +
                 $"(This is rank {group.Rank}.) Build the same model with the same options on every rank; only values may differ, they are taken from rank 0.");
         }
     }

@@ -2,7 +2,6 @@ using System.Buffers.Binary;
 using System.Text;
 using FabricSharp.Checkpointing;
 using TorchSharp.Modules;
-using Xunit;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Checkpointing;

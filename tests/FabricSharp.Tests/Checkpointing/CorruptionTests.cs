@@ -2,7 +2,6 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using CsCheck;
 using FabricSharp.Checkpointing;
-using Xunit;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Checkpointing;

@@ -1,5 +1,4 @@
 using TorchSharp.Modules;
-using Xunit;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Checkpointing;

@@ -1,6 +1,5 @@
 using System.Text.Json;
 using FabricSharp.Checkpointing;
-using Xunit;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Checkpointing;

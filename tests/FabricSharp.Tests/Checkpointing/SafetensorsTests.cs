@@ -1,7 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
 using System.Text.Json;
-using Xunit;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Checkpointing;

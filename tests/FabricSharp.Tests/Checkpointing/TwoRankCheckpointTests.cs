@@ -1,5 +1,4 @@
 using FabricSharp.Checkpointing;
-using Xunit;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Checkpointing;

@@ -1,5 +1,7 @@
 using System.Reflection;
+using FabricSharp.Checkpointing;
 using FabricSharp.Collectives;
+using FabricSharp.Data;
 using FabricSharp.DataParallel;
 
 namespace FabricSharp.Tests.Conventions;
@@ -17,6 +19,8 @@ public class AssemblyConventionTests
         [typeof(PeerFailedException)] = typeof(DistributedException),
         [typeof(CollectiveMismatchException)] = typeof(DistributedException),
         [typeof(UnfinishedReductionException)] = typeof(InvalidOperationException),
+        [typeof(CheckpointException)] = typeof(Exception),
+        [typeof(DatasetItemException)] = typeof(Exception),
     };
 
     [Fact]

@@ -1,7 +1,6 @@
 using FabricSharp.Data;
 using TorchSharp;
 using TorchSharp.Modules;
-using Xunit;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Data;

@@ -1,6 +1,5 @@
 using CsCheck;
 using FabricSharp.Data;
-using Xunit;
 
 namespace FabricSharp.Tests.Data;
 

@@ -1,7 +1,6 @@
 using FabricSharp.Data;
 using TorchSharp.Modules;
 using TorchSharp.Utils;
-using Xunit;
 
 namespace FabricSharp.Tests.Data;
 

@@ -1,5 +1,4 @@
 using FabricSharp.Data;
-using Xunit;
 
 namespace FabricSharp.Tests.Data;
 

@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using FabricSharp.Data;
 using TorchSharp.Modules;
-using Xunit;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Data;

@@ -1,5 +1,4 @@
 using FabricSharp.Data;
-using Xunit;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Data;
