@@ -89,6 +89,22 @@ public sealed class RankFailureTests
         Assert.Equal("PeerFailedException", report.GetProperty("exception").GetString());
     }
 
+    [Theory]
+    [InlineData(0, 2)]
+    [InlineData(1, 3)]
+    public async Task Train_RankLeavesAStepOutAndGoesOn_EveryRankSaysWhoWaitsWhere(int who, int ranks)
+    {
+        var result = await RunningProgram.RunWorkerAsync($"skip-step who={who} ranks={ranks} barrier=true", TimeSpan.FromSeconds(15));
+        foreach (var report in result.ReportsOf(ranks))
+        {
+            Assert.Equal("CollectiveMismatchException", report.GetProperty("exception").GetString());
+            var message = report.GetProperty("message").GetString();
+            Assert.Matches($@"rank {who} waits in operation \d+ of 'the process group' \(Barrier\)", message);
+            Assert.Contains($"rank {(who + 1) % ranks} waits in operation", message, StringComparison.Ordinal);
+            Assert.Contains("the end of a backward pass", message, StringComparison.Ordinal);
+        }
+    }
+
     [Fact]
     public async Task Barrier_RankDoesNotCome_TimesOutAndNamesIt()
     {

@@ -27,11 +27,16 @@ internal static class RankFailures
             Environment.Exit(settings.Number("code", 0));
     });
 
-    /// <summary>Leaves one step out.</summary>
+    /// <summary>Leaves one step out; with <c>barrier</c>, all meet afterwards.</summary>
     public static void SkipStep(Settings settings)
     {
         var fabric = settings.Launch();
-        Report.Outcome(fabric.GlobalRank, () => Steps(fabric, (_, _) => { }, 10, step => step == 5 && fabric.GlobalRank == settings.Number("who", 1)));
+        Report.Outcome(fabric.GlobalRank, () =>
+        {
+            Steps(fabric, (_, _) => { }, 10, step => step == 5 && fabric.GlobalRank == settings.Number("who", 1));
+            if (settings.Flag("barrier"))
+                fabric.Barrier();
+        });
     }
 
     /// <summary>One rank does not come to a barrier; the limit is the strategy's.</summary>

@@ -8,12 +8,15 @@ namespace FabricSharp.Collectives.SharedMemory;
 /// </summary>
 internal sealed unsafe class SharedMemoryChannel : IDisposable
 {
-    private const int HeaderBytes = 64, DescriptorBytes = 64, CounterBytes = 128;
+    private const int HeaderBytes = 64, DescriptorBytes = 64, CounterBytes = 128, RoundsPerProgressOfAll = 16;
 
     private readonly SharedMemoryWorld _world;
     private readonly SharedMemorySegment _segment;
     private readonly SharedMemoryChannelShape _shape;
     private readonly long _memberBytes;
+
+    /// <summary>The same on every rank.</summary>
+    private readonly long _number;
     private readonly Lock _gate = new();
 
     /// <summary>Operations from the oldest one that is not complete; guarded by <see cref="_gate"/> like all fields below.</summary>
@@ -43,6 +46,8 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
         _memberBytes = 3 * CounterBytes + (long)shape.RingLength * (DescriptorBytes + shape.InlineBytes) + (long)shape.StagingSlots * shape.StagingBytes;
         _memberBytes = (_memberBytes + 4095) & ~4095L;
         _segment = SharedMemoryExchange.CreateCommon(world, name, HeaderBytes + world.Size * _memberBytes);
+        _number = world.NextChannelNumber();
+        world.Register(this);
     }
 
     public string Name { get; }
@@ -60,6 +65,7 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
     /// <summary>Queues operations that follow one another and starts them as far as possible. Local: does not wait.</summary>
     public void Enqueue(ReadOnlySpan<SharedMemoryOperation> operations)
     {
+        _world.ObserveThread();
         lock (_gate)
         {
             if (_failure is not null || _disposed)
@@ -127,6 +133,7 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
             if (_disposed)
                 return;
             _disposed = true;
+            _world.Unregister(this);
             _segment.Dispose();
         }
     }
@@ -293,17 +300,22 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
     private void WaitSlowly(SharedMemoryOperation operation, TimeSpan timeout, SharedMemoryChannel? others)
     {
         var pause = new SharedMemoryPause(_world, timeout);
+        var watch = new DivergenceWatch(_world, (_number << 40) + operation.Sequence, () => $"in {Describe(operation)}");
         try
         {
-            while (!operation.IsCompleted)
+            for (var round = 1; !operation.IsCompleted; round++)
             {
                 if (!pause.Once())
                     throw new DistributedTimeoutException(DescribeStall(operation, timeout));
                 Progress();
                 others?.Progress();
+                if (round % RoundsPerProgressOfAll == 0 || pause.IsSlow)
+                    _world.ProgressAll();
                 if (operation.IsCompleted)
                     break;
                 ThrowIfPeerFailed(operation, pause.IsSlow);
+                if (pause.IsSlow)
+                    watch.Look();
             }
         }
         catch (DistributedException e)
@@ -313,8 +325,11 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
         finally
         {
             pause.End();
+            watch.End();
         }
     }
+
+    private string Describe(SharedMemoryOperation operation) => $"operation {operation.Sequence} of '{Name}' ({operation.Descriptor})";
 
     private void ThrowIfPeerFailed(SharedMemoryOperation operation, bool slow)
     {
@@ -323,7 +338,7 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
         bool IsMissing(int rank) => Volatile.Read(ref Posted(rank)) < operation.Sequence
             || (operation.NeedsEveryShare && Volatile.Read(ref Reduced(rank)) < operation.Sequence)
             || Volatile.Read(ref Consumed(rank)) < operation.Sequence - _shape.RingLength;
-        var description = $"operation {operation.Sequence} of '{Name}' ({operation.Descriptor})";
+        var description = Describe(operation);
         try
         {
             _world.ThrowIfFailed(description, IsMissing);
@@ -344,7 +359,7 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
         var state = late.Count > 0
             ? $"{(late.Count == 1 ? "rank" : "ranks")} {string.Join(", ", late)} did not call it (at operation {string.Join(", ", late.Select(rank => Posted(rank)))})"
             : "every rank called it but some did not do its share";
-        return $"Rank {Rank}: operation {operation.Sequence} of '{Name}' ({operation.Descriptor}) timed out after {timeout.TotalSeconds:0.###} s: {state}. " +
+        return $"Rank {Rank}: {Describe(operation)} timed out after {timeout.TotalSeconds:0.###} s: {state}. " +
                "Did a rank take another branch, run out of data, or is it just slow? A longer limit is set with the strategy's timeout.";
     }
 }

@@ -27,7 +27,7 @@ internal record struct SharedMemoryDescriptor(
     public readonly override string ToString() => Kind switch
     {
         CollectiveKind.Barrier => "Barrier",
-        CollectiveKind.Exchange => $"Exchange of {ElementCount} bytes",
+        CollectiveKind.Exchange => $"the end of a backward pass, {ElementCount} bytes",
         CollectiveKind.BucketReduce => $"Reduce of {ElementCount} × {Type} at byte {Offset} of bucket buffer {Buffer}",
         CollectiveKind.Broadcast => $"Broadcast of {ElementCount} × {Type} from rank {Root}",
         CollectiveKind.AllReduce => $"AllReduce({(Operation == ReduceOp.Kind.PreMulSum ? ReduceOp.PreMulSum(Factor) : Operation)}) of {ElementCount} × {Type}",

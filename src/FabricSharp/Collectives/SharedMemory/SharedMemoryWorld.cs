@@ -7,10 +7,10 @@ namespace FabricSharp.Collectives.SharedMemory;
 /// The ranks of one machine: who they are, whether they live, how they wake each other and tell each other of failures.
 /// One control segment, made by rank 0 and mapped by all.
 /// </summary>
-internal sealed unsafe class SharedMemoryWorld : IDisposable
+internal sealed unsafe partial class SharedMemoryWorld : IDisposable
 {
-    private const ulong Magic = 0x4d57_4352_4241_4602; // changes with the layout
-    private const int HeaderBytes = 4096, MemberBytes = 8192, MessageCapacity = 4096;
+    private const ulong Magic = 0x4d57_4352_4241_4603; // changes with the layout
+    private const int HeaderBytes = 4096, MemberBytes = 8192, MessageCapacity = 4096, WaitTextCapacity = 512, VerdictOffset = 64;
 
     private readonly SharedMemorySegment _segment;
     private readonly ProcessIdentity[] _identities;
@@ -22,7 +22,7 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
     private long _meetings;
 
     /// <summary>Collective calls count these alike on every rank.</summary>
-    private long _files, _buffers;
+    private long _files, _buffers, _channelNumbers;
     private int _disposed;
 
     /// <summary>Whether this object, not another process of the same rank, holds the rank's place.</summary>
@@ -76,6 +76,8 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
 
     public long NextFileNumber() => ++_files;
 
+    public long NextChannelNumber() => ++_channelNumbers;
+
     public long NextBufferNumber() => ++_buffers;
 
     /// <summary>Joins the world of <paramref name="store"/>. Collective.</summary>
@@ -127,12 +129,14 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
     /// <summary>Returns when every rank has come to the same place. Collective; for set-up, not for speed.</summary>
     public void Meet(string purpose)
     {
+        ObserveThread();
         var number = ++_meetings;
         var hash = HashOf(purpose);
         Member(Rank)->MeetingPurposes[number & 1] = hash; // a rank is at most one meeting ahead of another: it does not overwrite this one's purpose
         Volatile.Write(ref Member(Rank)->Meetings, number);
         WakePeers();
         var pause = new SharedMemoryPause(this, Timeout);
+        var watch = new DivergenceWatch(this, MeetingToken | number, () => $"in the set-up step '{purpose}'");
         try
         {
             while (true)
@@ -143,11 +147,14 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
                 ThrowIfFailed(purpose, rank => Volatile.Read(ref Member(rank)->Meetings) < number);
                 if (!pause.Once())
                     throw new DistributedTimeoutException($"Rank {Rank}: {purpose} waited {Timeout.TotalSeconds:0.#} s for rank {missing}. Did it take another path, or never start?");
+                if (pause.IsSlow)
+                    watch.Look();
             }
         }
         finally
         {
             pause.End();
+            watch.End();
         }
 
         for (var rank = 0; rank < Size; rank++)
@@ -297,7 +304,10 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
         public long Meetings;
         public fixed int MeetingPurposes[2];
         public int MessageLength;
-        private fixed byte _line0[84]; // the words below are written by others: lines of their own
+        public int WaitTextLength;
+        public long WaitToken;
+        public int HasSeveralThreads;
+        private fixed byte _line0[68]; // the words below are written by others: lines of their own
         public int Doorbell;
         private fixed byte _line1[124];
         public int Sleepers;

@@ -97,6 +97,39 @@ public class GradientChannelTests
     }
 
     [Fact]
+    public void Exchange_WhileAnotherRankWaitsForAnAllReduce_DoesItsShareOfThat() => GroupOfThreads.Run("shm", 2, group =>
+    {
+        using var channel = group.CreateGradientChannel("test", 8);
+        using var large = ones(2_000_000); // more than the staging slots hold: rank 0 has to come back to it
+        var work = group.AllReduce(large);
+        if (group.Rank == 1)
+            work.Wait();
+        channel.Exchange(new byte[8], new byte[16]);
+        work.Wait();
+        Assert.Equal(4_000_000, large.sum().item<float>());
+        group.Barrier().Wait();
+    });
+
+    [Fact]
+    public void Wait_RanksInDifferentChannels_ThrowsOnEveryRankWithBothWaits()
+    {
+        var failures = GroupOfThreads.RunEach("shm", 3, group =>
+        {
+            using var channel = group.CreateGradientChannel("test", 8);
+            if (group.Rank == 1)
+                group.Barrier().Wait();
+            else
+                channel.Exchange(new byte[8], new byte[24]);
+        });
+        Assert.All(failures, failure =>
+        {
+            var message = Assert.IsType<CollectiveMismatchException>(failure).Message;
+            Assert.Contains("rank 1 waits in operation 1 of 'the process group' (Barrier)", message, StringComparison.Ordinal);
+            Assert.Contains("rank 2 waits in operation 1 of 'test, control'", message, StringComparison.Ordinal);
+        });
+    }
+
+    [Fact]
     public void Tensor_OfADisposedBuffer_StaysReadable() => GroupOfThreads.Run("shm", 2, group =>
     {
         using var channel = group.CreateGradientChannel("test", 8);

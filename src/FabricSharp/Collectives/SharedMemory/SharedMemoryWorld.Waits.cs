@@ -1,0 +1,106 @@
+using System.Text;
+
+namespace FabricSharp.Collectives.SharedMemory;
+
+/// <summary>What the ranks wait for, made visible to each other; and their channels, which a rank that waits keeps going.</summary>
+internal sealed unsafe partial class SharedMemoryWorld
+{
+    /// <summary>Marks the tokens of set-up steps, apart from those of channels.</summary>
+    private const long MeetingToken = 1L << 62;
+
+    /// <summary>Written by whoever holds the channel list's lock, read without.</summary>
+    private SharedMemoryChannel[] _channels = [];
+
+    /// <summary>The one thread that has called collectives so far; 0 before the first.</summary>
+    private int _thread;
+
+    private byte* WaitText(int rank) => Message(rank) + MessageCapacity;
+
+    private ref int Verdict => ref *(int*)(_segment.Pointer + 16);
+
+    public void Register(SharedMemoryChannel channel) => Exchange(all => [.. all, channel]);
+
+    public void Unregister(SharedMemoryChannel channel) => Exchange(all => [.. all.Where(one => one != channel)]);
+
+    /// <summary>
+    /// Lets every channel do what it can: a rank that waits in one must not hold up the others' work in another, for no thread but the waiting
+    /// one would do this rank's share.
+    /// </summary>
+    public void ProgressAll()
+    {
+        foreach (var channel in Volatile.Read(ref _channels))
+            channel.Progress();
+    }
+
+    /// <summary>Notes which thread calls. With several, what one waits for says nothing about what another is about to do.</summary>
+    public void ObserveThread()
+    {
+        var current = Environment.CurrentManagedThreadId;
+        if (_thread == current)
+            return;
+        if (_thread == 0)
+            _thread = current;
+        else
+            Member(Rank)->HasSeveralThreads = 1;
+    }
+
+    /// <summary>Shows what this rank waits for. A token is unique to an operation or set-up step, and the same on every rank.</summary>
+    public void PublishWait(long token, string text)
+    {
+        var bytes = Encoding.UTF8.GetBytes(text);
+        var length = Math.Min(bytes.Length, WaitTextCapacity);
+        bytes.AsSpan(0, length).CopyTo(new Span<byte>(WaitText(Rank), WaitTextCapacity));
+        Member(Rank)->WaitTextLength = length;
+        Volatile.Write(ref Member(Rank)->WaitToken, token);
+    }
+
+    public void ClearWait() => Volatile.Write(ref Member(Rank)->WaitToken, 0);
+
+    /// <summary>Reads what every rank waits for; false when one does not wait, or calls from several threads.</summary>
+    public bool TryReadWaits(Span<long> tokens)
+    {
+        for (var rank = 0; rank < Size; rank++)
+        {
+            tokens[rank] = Volatile.Read(ref Member(rank)->WaitToken);
+            if (tokens[rank] == 0 || Member(rank)->HasSeveralThreads != 0)
+                return false;
+        }
+
+        return true;
+    }
+
+    /// <summary>Publishes, once and for all, that the ranks wait for each other in different operations.</summary>
+    public void DeclareDiverged()
+    {
+        if (Interlocked.CompareExchange(ref Verdict, 1, 0) == 0)
+        {
+            var waits = Enumerable.Range(0, Size).Select(rank =>
+                $"rank {rank} waits {Encoding.UTF8.GetString(WaitText(rank), Math.Clamp(Member(rank)->WaitTextLength, 0, WaitTextCapacity))}");
+            var text = Encoding.UTF8.GetBytes(
+                $"The ranks wait for each other in different operations, and none can go on: {string.Join("; ", waits)}. " +
+                "All ranks must call the same collective operations in the same order: did one leave a step out, run out of data, or take another branch?");
+            var length = Math.Min(text.Length, HeaderBytes - VerdictOffset);
+            text.AsSpan(0, length).CopyTo(new Span<byte>(_segment.Pointer + VerdictOffset, length));
+            *(int*)(_segment.Pointer + 20) = length;
+            Volatile.Write(ref Verdict, 2);
+        }
+
+        WakePeers();
+    }
+
+    public void ThrowIfDiverged()
+    {
+        if (Volatile.Read(ref Verdict) != 2)
+            return;
+        var length = Math.Clamp(*(int*)(_segment.Pointer + 20), 0, HeaderBytes - VerdictOffset);
+        throw new CollectiveMismatchException($"Rank {Rank}: {Encoding.UTF8.GetString(_segment.Pointer + VerdictOffset, length)}");
+    }
+
+    private void Exchange(Func<SharedMemoryChannel[], SharedMemoryChannel[]> change)
+    {
+        SharedMemoryChannel[] before;
+        do
+            before = Volatile.Read(ref _channels);
+        while (Interlocked.CompareExchange(ref _channels, change(before), before) != before);
+    }
+}
