@@ -1,6 +1,8 @@
 // What several ranks cost: a data-parallel step over independent copies, and all-reduce by size.
 //   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- ddp --ranks 2
 //   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- all-reduce --ranks 2
+//   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- start --ranks 2
+//   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- machine
 // Each prints a table on standard error and one JSON line per row on standard output.
 using System.CommandLine;
 using FabricSharp.Scaling;
@@ -13,4 +15,8 @@ var ddp = new Command("ddp", "A training step: independent copies, DDP, DDP with
 ddp.SetAction(result => StepBenchmark.Run(result.GetValue(ranks), result.GetValue(only)!, result.GetValue(rounds)));
 var allReduce = new Command("all-reduce", "All-reduce of float32 by size.") { ranks };
 allReduce.SetAction(result => AllReduceBenchmark.Run(result.GetValue(ranks)));
-return new RootCommand("Benchmarks of FabricSharp with several ranks.") { ddp, allReduce }.Parse(args).Invoke();
+var start = new Command("start", "From the start of the process to the end of the first step.") { ranks };
+start.SetAction(result => StartBenchmark.Run(result.GetValue(ranks)));
+var machine = new Command("machine", "What the numbers were measured on.");
+machine.SetAction(_ => Machine.Print());
+return new RootCommand("Benchmarks of FabricSharp with several ranks.") { ddp, allReduce, start, machine }.Parse(args).Invoke();
