@@ -9,7 +9,7 @@ namespace FabricSharp.Collectives.SharedMemory;
 /// </summary>
 internal sealed unsafe class SharedMemoryWorld : IDisposable
 {
-    private const ulong Magic = 0x4d57_4352_4241_4601; // changes with the layout
+    private const ulong Magic = 0x4d57_4352_4241_4602; // changes with the layout
     private const int HeaderBytes = 4096, MemberBytes = 8192, MessageCapacity = 4096;
 
     private readonly SharedMemorySegment _segment;
@@ -129,7 +129,7 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
     {
         var number = ++_meetings;
         var hash = HashOf(purpose);
-        Member(Rank)->MeetingPurpose = hash;
+        PurposeOf(Rank, number) = hash;
         Volatile.Write(ref Member(Rank)->Meetings, number);
         WakePeers();
         var pause = new SharedMemoryPause(this, Timeout);
@@ -151,9 +151,15 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
         }
 
         for (var rank = 0; rank < Size; rank++)
-            if (Member(rank)->Meetings == number && Member(rank)->MeetingPurpose != hash)
+            if (PurposeOf(rank, number) != hash)
                 throw new CollectiveMismatchException($"Rank {Rank} is in '{purpose}' while rank {rank} is in another set-up step. All ranks must set up the same things in the same order.");
     }
+
+    /// <summary>
+    /// What a rank came to a meeting for. Two places, used in turn: a rank may enter the next meeting while another still looks at this one,
+    /// but not the one after.
+    /// </summary>
+    private ref int PurposeOf(int rank, long meeting) => ref Member(rank)->MeetingPurposes[meeting & 1];
 
     /// <summary>Wakes the ranks that sleep, after something that they may wait for was written.</summary>
     public void WakePeers()
@@ -295,9 +301,9 @@ internal sealed unsafe class SharedMemoryWorld : IDisposable
         public int ProcessId;
         public long StartTime;
         public long Meetings;
-        public int MeetingPurpose;
+        public fixed int MeetingPurposes[2];
         public int MessageLength;
-        private fixed byte _line0[88]; // the words below are written by others: lines of their own
+        private fixed byte _line0[84]; // the words below are written by others: lines of their own
         public int Doorbell;
         private fixed byte _line1[124];
         public int Sleepers;
