@@ -39,8 +39,12 @@ public sealed partial class Fabric
         var isReal = tensor.dtype.IsFloatingPoint();
         group.AllReduce(tensor, mean && isReal ? ReduceOp.Average : ReduceOp.Sum).Wait();
         if (mean && !isReal)
-            using (no_grad())
-                tensor.div_(group.Size, RoundingMode.trunc);
+        {
+            using var gradientsOff = no_grad();
+            using TorchSharp.Scalar size = group.Size; // held: TorchSharp lets the finaliser free a number that it made itself during the call
+            tensor.div_(size, RoundingMode.trunc);
+        }
+
         return tensor;
     }
 

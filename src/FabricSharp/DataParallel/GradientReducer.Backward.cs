@@ -248,6 +248,7 @@ internal sealed partial class GradientReducer
     private void TakeBackGradients()
     {
         using var gradientsOff = no_grad();
+        using TorchSharp.Scalar one = 1; // held: TorchSharp lets the finaliser free a number that it made itself during the call
         var putAside = _putAside!;
         _putAside = null;
         foreach (var slot in _slots.Reverse())
@@ -257,7 +258,7 @@ internal sealed partial class GradientReducer
             if (before is not null)
             {
                 if (made is not null)
-                    before.add_(made);
+                    before.add_(made, one);
                 slot.Parameter.grad = before;
             }
 

@@ -1,3 +1,5 @@
+using FabricSharp.Collectives;
+
 namespace FabricSharp.Tests.Collectives;
 
 /// <summary>Ranks as threads of this process.</summary>
@@ -7,10 +9,19 @@ internal static class RankThreads
     public static void Run(int size, Action<int> body)
     {
         var failures = RunEach(size, body);
-        var first = failures.FirstOrDefault(e => e is not null and not FabricSharp.Collectives.PeerFailedException) ?? failures.FirstOrDefault(e => e is not null);
+        var first = failures.Where(e => e is not null).MinBy(Remoteness);
         if (first is not null)
             throw new InvalidOperationException($"Rank {Array.IndexOf(failures, first)} of {size} failed: {first}", first);
     }
+
+    /// <summary>How far a failure is from the cause: ranks that wait for a rank that failed fail, too.</summary>
+    public static int Remoteness(Exception? failure) => failure switch
+    {
+        PeerFailedException => 3,
+        DistributedTimeoutException => 2,
+        DistributedException => 1,
+        _ => 0,
+    };
 
     /// <summary>Runs <paramref name="body"/> on each rank; returns what each threw.</summary>
     public static Exception?[] RunEach(int size, Action<int> body)

@@ -31,6 +31,7 @@ internal sealed class Branchy : nn.Module<Tensor, Tensor>
     public static Func<Branchy, Tensor> Loss(string take, int rank, int step = 0) => model =>
     {
         model.Take = take;
-        return model.call(randn([5, 4], generator: new Generator((ulong)(1000 * step + rank + 1)))).pow(2).mean();
+        var y = model.call(randn([5, 4], generator: new Generator((ulong)(1000 * step + rank + 1))));
+        return (y * y).mean();
     };
 }

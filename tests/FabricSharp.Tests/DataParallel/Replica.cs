@@ -30,7 +30,7 @@ internal sealed class Replica<TModule> : IDisposable
     public static void Run(int ranks, Func<TModule> make, Action<Replica<TModule>> body, DDPOptions? options = null)
     {
         var failures = RunEach(ranks, make, body, options);
-        var first = failures.FirstOrDefault(e => e is not null and not PeerFailedException) ?? failures.FirstOrDefault(e => e is not null);
+        var first = failures.Where(e => e is not null).MinBy(RankThreads.Remoteness);
         if (first is not null)
             throw new InvalidOperationException($"Rank {Array.IndexOf(failures, first)} failed: {first}", first);
     }

@@ -162,6 +162,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
                 throw new CollectiveMismatchException($"Rank {Rank} is in '{purpose}' while rank {rank} is in another set-up step. All ranks must set up the same things in the same order.");
     }
 
+
     /// <summary>Wakes the ranks that sleep, after something that they may wait for was written.</summary>
     public void WakePeers()
     {

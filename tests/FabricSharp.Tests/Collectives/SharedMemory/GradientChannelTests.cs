@@ -27,6 +27,15 @@ public class GradientChannelTests
     });
 
     [Fact]
+    public void Allocate_ManyInARow_KeepsTheRanksInStep() => GroupOfThreads.Run("shm", 4, group =>
+    {
+        using var channel = group.CreateGradientChannel("test", 16);
+        for (var i = 0; i < 200; i++)
+            channel.Allocate(64).Dispose();
+        group.Barrier().Wait();
+    });
+
+    [Fact]
     public void Exchange_WithReductionsStillQueued_DoesNotWaitForThem() => GroupOfThreads.Run("shm", 2, group =>
     {
         using var channel = group.CreateGradientChannel("test", 8);
