@@ -13,9 +13,9 @@ internal sealed record ModelCase(string Name, Module<Tensor, Tensor> Model, Tens
         random.manual_seed(1);
         return name switch
         {
-            "mlp" => new(name, Layers(8, 1024), randn(32, 1024), MeanOfSquares, null, true, 20),
+            "mlp" => new(name, Layers(8, 1024), randn(32, 1024), MeanOfSquares, null, true, 6),
             "gpt" => Gpt(),
-            "deep" => new(name, Layers(500, 32), randn(8, 32), MeanOfSquares, null, true, 30),
+            "deep" => new(name, Layers(500, 32), randn(8, 32), MeanOfSquares, null, true, 8),
             "branchy" => Branchy(),
             _ => throw new ArgumentException($"Unknown model '{name}'. Known: {string.Join(", ", Names)}."),
         };
@@ -29,13 +29,13 @@ internal sealed record ModelCase(string Name, Module<Tensor, Tensor> Model, Tens
     private static ModelCase Gpt()
     {
         var targets = randint(0, 1000, [8 * 64], ScalarType.Int64);
-        return new("gpt", new TinyGpt(), randint(0, 1000, [8, 64], ScalarType.Int64), logits => functional.cross_entropy(logits.view(-1, 1000), targets), null, true, 6);
+        return new("gpt", new TinyGpt(), randint(0, 1000, [8, 64], ScalarType.Int64), logits => functional.cross_entropy(logits.view(-1, 1000), targets), null, true, 2);
     }
 
     private static ModelCase Branchy()
     {
         var model = new Experts();
-        return new("branchy", model, randn(32, 512), MeanOfSquares, step => model.Chosen = step % 10, false, 100);
+        return new("branchy", model, randn(32, 512), MeanOfSquares, step => model.Chosen = step % 10, false, 50);
     }
 
     /// <summary>Ten experts, of which a step uses one.</summary>

@@ -9,10 +9,12 @@ using FabricSharp.Scaling;
 
 var ranks = new Option<int>("--ranks") { DefaultValueFactory = _ => 2, Description = "Processes on this machine." };
 var only = new Option<string[]>("--models") { DefaultValueFactory = _ => [.. ModelCase.Names], Description = $"Of: {string.Join(", ", ModelCase.Names)}.", AllowMultipleArgumentsPerToken = true };
-var rounds = new Option<int>("--rounds") { DefaultValueFactory = _ => 9, Description = "Interleaved blocks per variant; the median counts." };
+var rounds = new Option<int>("--rounds") { DefaultValueFactory = _ => 41, Description = "Interleaved blocks per variant; the median counts." };
 
-var ddp = new Command("ddp", "A training step: independent copies, DDP, DDP with findUnusedParameters.") { ranks, only, rounds };
-ddp.SetAction(result => StepBenchmark.Run(result.GetValue(ranks), result.GetValue(only)!, result.GetValue(rounds)));
+var cap = new Option<double>("--bucket-cap-mb") { DefaultValueFactory = _ => 25, Description = "Size of buckets in MiB." };
+
+var ddp = new Command("ddp", "A training step: independent copies, DDP, DDP with findUnusedParameters.") { ranks, only, rounds, cap };
+ddp.SetAction(result => StepBenchmark.Run(result.GetValue(ranks), result.GetValue(only)!, result.GetValue(rounds), result.GetValue(cap)));
 var allReduce = new Command("all-reduce", "All-reduce of float32 by size.") { ranks };
 allReduce.SetAction(result => AllReduceBenchmark.Run(result.GetValue(ranks)));
 var start = new Command("start", "From the start of the process to the end of the first step.") { ranks };

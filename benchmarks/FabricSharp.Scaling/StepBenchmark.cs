@@ -8,17 +8,17 @@ namespace FabricSharp.Scaling;
 
 /// <summary>
 /// One training step in three variants, in blocks that take turns: independent copies of the model (no communication, so both cores are
-/// loaded alike), DDP, and DDP with findUnusedParameters. Times are means over the ranks, medians over the blocks.
+/// loaded alike), DDP, and DDP with findUnusedParameters. Times are means over the ranks, medians over rounds; ratios are taken within a round.
 /// </summary>
 internal static class StepBenchmark
 {
     private const int WarmUpSteps = 12;
 
-    public static void Run(int ranks, string[] models, int rounds)
+    public static void Run(int ranks, string[] models, int rounds, double cap)
     {
-        var fabric = new Fabric(accelerator: "cpu", devices: ranks, strategy: new DDPStrategy());
+        var fabric = new Fabric(accelerator: "cpu", devices: ranks, strategy: new DDPStrategy(bucketCapMb: cap));
         fabric.Launch();
-        var flagged = new DDPStrategy(findUnusedParameters: true);
+        var flagged = new DDPStrategy(findUnusedParameters: true, bucketCapMb: cap);
         flagged.Attach(fabric.Strategy.Plan);
         flagged.Share(fabric.Strategy.Group!);
         if (fabric.IsGlobalZero)
@@ -38,13 +38,15 @@ internal static class StepBenchmark
         foreach (var variant in variants)
             variant.Run(WarmUpSteps);
         for (var round = 0; round < rounds; round++)
-            foreach (var variant in variants)
+            foreach (var variant in round % 2 == 0 ? variants : variants.AsEnumerable().Reverse())
             {
                 fabric.Barrier();
                 var start = Stopwatch.GetTimestamp();
                 variant.Run(plain.StepsPerBlock);
                 var milliseconds = Stopwatch.GetElapsedTime(start).TotalMilliseconds / plain.StepsPerBlock;
-                variant.Times.Add(fabric.AllReduce(milliseconds));
+                var mean = fabric.AllReduce(milliseconds);
+                if (variant is not Skipped)
+                    variant.Times.Add(mean);
             }
 
         if (fabric.IsGlobalZero)
@@ -55,9 +57,11 @@ internal static class StepBenchmark
     private static void Report(ModelCase model, int ranks, List<Variant> variants)
     {
         var (copies, ddp, flag) = (variants[0].Median, variants[1].Median, variants[2].Median);
+        var (ddpRatio, flagRatio) = (variants[1].RatioTo(variants[0]), variants[2].RatioTo(variants[0]));
+        var extra = variants[2].ExtraOver(variants[1]);
         var parameters = model.Model.parameters().ToList();
         var megabytes = parameters.Sum(p => p.numel() * 4) / 1e6;
-        Console.Error.WriteLine($"{model.Name,-8} {parameters.Count,6} {megabytes,6:F1} | {copies,10:F3} {ddp,10:F3} {flag,10:F3} | {ddp / copies,10:F3} {flag / copies,11:F3} {(flag - ddp) * 1000,11:F1}");
+        Console.Error.WriteLine($"{model.Name,-8} {parameters.Count,6} {megabytes,6:F1} | {copies,10:F3} {ddp,10:F3} {flag,10:F3} | {ddpRatio,10:F3} {flagRatio,11:F3} {extra * 1000,11:F1}");
         Console.WriteLine(JsonSerializer.Serialize(new
         {
             benchmark = "ddp_step",
@@ -68,8 +72,9 @@ internal static class StepBenchmark
             copies_ms = copies,
             ddp_ms = double.IsNaN(ddp) ? (double?)null : ddp,
             ddp_find_unused_ms = flag,
-            ddp_over_copies = double.IsNaN(ddp) ? (double?)null : ddp / copies,
-            find_unused_over_copies = flag / copies,
+            ddp_over_copies = double.IsNaN(ddp) ? (double?)null : ddpRatio,
+            find_unused_over_copies = flagRatio,
+            find_unused_extra_us = double.IsNaN(ddp) ? (double?)null : extra * 1000,
         }));
     }
 
@@ -79,7 +84,12 @@ internal static class StepBenchmark
 
         public List<double> Times { get; } = [];
 
-        public virtual double Median => Times.Order().ElementAt(Times.Count / 2);
+        public double Median => MedianOf(Times);
+
+        /// <summary>Of the blocks of one round, which the machine's moods meet alike.</summary>
+        public double RatioTo(Variant other) => MedianOf(Times.Zip(other.Times, (mine, its) => mine / its));
+
+        public double ExtraOver(Variant other) => MedianOf(Times.Zip(other.Times, (mine, its) => mine - its));
 
         public virtual void Run(int steps)
         {
@@ -92,6 +102,8 @@ internal static class StepBenchmark
         }
 
         protected abstract void Step();
+
+        private static double MedianOf(IEnumerable<double> values) => values.Order().ToList() is { Count: > 0 } sorted ? sorted[sorted.Count / 2] : double.NaN;
 
         public virtual void Dispose() => model.Model.Dispose();
     }
@@ -145,8 +157,6 @@ internal static class StepBenchmark
     /// <summary>A variant that cannot run: without the flag a model with unused parameters is an error.</summary>
     private sealed class Skipped(ModelCase model) : Variant(model)
     {
-        public override double Median => double.NaN;
-
         public override void Run(int steps)
         {
         }
