@@ -17,6 +17,23 @@ internal abstract class GradientChannel : IDisposable
     /// </summary>
     public abstract Work Reduce(GradientBuffer buffer, long byteOffset, long elementCount, ScalarType type, double scale);
 
+    /// <summary>Makes memory for large gradients, one place and a little more for each. Collective, with equal sizes on every rank.</summary>
+    /// <param name="bytes">For each owner the size of its gradient; 0 for none.</param>
+    /// <returns>Null where this channel has no such memory, on every rank alike.</returns>
+    public virtual GradientPool? CreatePool(IReadOnlyList<long> bytes) => null;
+
+    /// <summary>
+    /// Queues the averaging of a gradient where it lies, as <see cref="Reduce"/> does for a piece of a bucket. Local.
+    /// </summary>
+    /// <param name="pool">Made by <see cref="CreatePool"/>.</param>
+    /// <param name="owner">Whose gradient: the same on every rank.</param>
+    /// <param name="data">Where it lies on this rank.</param>
+    /// <param name="elementCount">Number of elements.</param>
+    /// <param name="type">Their type.</param>
+    /// <param name="scale">What each rank's elements are multiplied by.</param>
+    public virtual Work ReduceInPlace(GradientPool pool, int owner, IntPtr data, long elementCount, ScalarType type, double scale) =>
+        throw new NotSupportedException("This channel has no pool.");
+
     /// <summary>Does whatever part of the queued reductions can be done now. Local: never waits.</summary>
     public abstract void Progress();
 

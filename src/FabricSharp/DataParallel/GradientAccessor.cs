@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+using FabricSharp.Collectives;
 using FabricSharp.Interop.LibTorch;
 using static TorchSharp.torch;
 
@@ -15,6 +17,12 @@ internal abstract unsafe class GradientAccessor
 
     /// <summary>Copies <c>.grad</c>, which exists, into the bucket unless it lies there already.</summary>
     public abstract void CopyToBucket(ParameterSlot slot);
+
+    /// <summary>Finds or brings <c>.grad</c>, which exists, to a place of the pool that is the slot's.</summary>
+    public virtual void BringToPool(ParameterSlot slot, GradientPool pool) => throw new NotSupportedException("Gradients cannot live in a pool here.");
+
+    /// <summary>Makes <c>.grad</c> zeros in the pool.</summary>
+    public virtual void MakeZerosInPool(ParameterSlot slot, GradientPool pool) => throw new NotSupportedException("Gradients cannot live in a pool here.");
 
     /// <summary>Makes <c>.grad</c> the slot's view of the bucket.</summary>
     public abstract void PointToBucket(ParameterSlot slot);
@@ -65,6 +73,47 @@ internal abstract unsafe class GradientAccessor
             {
                 GradientAccess.Copy(gradient, slot.View!.Handle);
             }
+        }
+
+        public override void BringToPool(ParameterSlot slot, GradientPool pool)
+        {
+            var gradient = GradientAccess.GradientOf(slot.Parameter.Handle);
+            if (!GradientAccess.IsStrided(gradient))
+                throw Sparse(slot);
+            RequireFit(slot, GradientAccess.ElementCount(gradient), GradientAccess.ScalarType(gradient));
+            var data = GradientAccess.DataPointer(gradient);
+            var isInOrder = GradientAccess.HasStrides(gradient, slot.Strides);
+            if (isInOrder && pool.TryAdopt(slot.Index, data))
+            {
+                slot.PoolData = data;
+                return;
+            }
+
+            using var flat = pool.Take(slot.Index, slot.Type);
+            using var view = flat.as_strided(slot.Shape, slot.Strides);
+            slot.PoolData = GradientAccess.DataPointer(view.Handle);
+            if (isInOrder)
+                Buffer.MemoryCopy((void*)data, (void*)slot.PoolData, slot.Bytes, slot.Bytes);
+            else
+                CopyReordered(slot, view);
+            GradientAccess.SetGradient(slot.Parameter.Handle, view.Handle);
+        }
+
+        /// <summary>Through a copy, for the gradient may lie in the very place that it is brought to.</summary>
+        private static void CopyReordered(ParameterSlot slot, Tensor view)
+        {
+            using var gradient = slot.Parameter.grad!;
+            using var copy = gradient.clone();
+            GradientAccess.Copy(view.Handle, copy.Handle);
+        }
+
+        public override void MakeZerosInPool(ParameterSlot slot, GradientPool pool)
+        {
+            using var flat = pool.Take(slot.Index, slot.Type);
+            using var view = flat.as_strided(slot.Shape, slot.Strides);
+            slot.PoolData = GradientAccess.DataPointer(view.Handle);
+            NativeMemory.Clear((void*)slot.PoolData, (nuint)slot.Bytes);
+            GradientAccess.SetGradient(slot.Parameter.Handle, view.Handle);
         }
 
         private static void CopyStrided(ParameterSlot slot, IntPtr gradient) => GradientAccess.Copy(slot.View!.Handle, gradient);

@@ -80,8 +80,8 @@ internal sealed partial class GradientReducer
         if (slot.ReadyPass == _pass)
             throw MarkedTwice(slot);
         Accept(slot);
-        slot.Bucket.MarkReady();
-        LaunchReadyBuckets();
+        slot.Piece.MarkReady();
+        LaunchReadyPieces();
         if (_launched > 0)
             _channel.Progress();
     }
@@ -95,22 +95,28 @@ internal sealed partial class GradientReducer
             GradientHooks.QueueBackwardEnd(this);
     }
 
-    /// <summary>Puts the parameter's gradient into its bucket.</summary>
+    /// <summary>Puts the parameter's gradient where the other ranks can read it.</summary>
     private void Accept(ParameterSlot slot)
     {
         slot.ReadyPass = _pass;
         slot.HasLocalGradient = false;
         _arrivals.Add(slot.Index);
+        if (slot.IsPooled)
+        {
+            _accessor.BringToPool(slot, _pool!);
+            return;
+        }
+
         _accessor.CopyToBucket(slot);
         if (UsesViews)
             _accessor.PointToBucket(slot);
     }
 
-    /// <summary>Buckets are launched strictly in order: that, and equal bucket lists, is what makes the ranks' reductions match.</summary>
-    private void LaunchReadyBuckets()
+    /// <summary>Pieces are launched strictly in order: that, and equal lists of pieces, is what makes the ranks' reductions match.</summary>
+    private void LaunchReadyPieces()
     {
-        while (_launched < _buckets.Count && _buckets[_launched].Pending == 0)
-            BytesSent += _buckets[_launched++].LaunchAll(_channel, _scale);
+        while (_launched < _pieces.Length && _pieces[_launched].Pending == 0)
+            BytesSent += _pieces[_launched++].LaunchAll(Reduction);
     }
 
     /// <summary>
@@ -163,9 +169,9 @@ internal sealed partial class GradientReducer
         var usedByAny = Combine(messages, (all, one) => all.Or(one));
         var usedByAll = Combine(messages, (all, one) => all.And(one));
         LaunchWhatSomeRankLaunched(messages);
-        foreach (var bucket in _buckets.Skip(_launched))
-            BytesSent += LaunchUsed(bucket, usedByAny);
-        _buckets.ForEach(bucket => bucket.Wait());
+        foreach (var piece in _pieces.AsSpan(_launched))
+            BytesSent += LaunchUsed(piece, usedByAny);
+        WaitForPieces();
         GiveBack(usedByAny);
         _unused.Add(messages[_group.Rank].Used, usedByAll, usedByAny);
         RebuildWhenDue(usedByAll);
@@ -174,7 +180,13 @@ internal sealed partial class GradientReducer
     private void CompleteLaunched(ControlMessage[] messages)
     {
         LaunchWhatSomeRankLaunched(messages);
-        _buckets.ForEach(bucket => bucket.Wait());
+        WaitForPieces();
+    }
+
+    private void WaitForPieces()
+    {
+        foreach (var piece in _pieces)
+            piece.Wait();
     }
 
     private void LaunchWhatSomeRankLaunched(ControlMessage[] messages)
@@ -182,17 +194,17 @@ internal sealed partial class GradientReducer
         var launchedByAny = messages.Max(message => message.Launched);
         while (_launched < launchedByAny)
         {
-            Array.ForEach(_buckets[_launched].Slots, FillMissing);
-            BytesSent += _buckets[_launched++].LaunchAll(_channel, _scale);
+            Array.ForEach(_pieces[_launched].Slots, FillMissing);
+            BytesSent += _pieces[_launched++].LaunchAll(Reduction);
         }
     }
 
-    private long LaunchUsed(GradientBucket bucket, BitArray used)
+    private long LaunchUsed(GradientPiece piece, BitArray used)
     {
-        foreach (var slot in bucket.Slots)
+        foreach (var slot in piece.Slots)
             if (used[slot.Index])
                 FillMissing(slot);
-        return bucket.LaunchUsed(_channel, _scale, slot => used[slot.Index]);
+        return piece.LaunchUsed(Reduction, slot => used[slot.Index]);
     }
 
     /// <summary>What this rank contributes for a parameter that it did not use in this pass: what it has accumulated, else zeros.</summary>
@@ -200,7 +212,12 @@ internal sealed partial class GradientReducer
     {
         if (slot.ReadyPass == _pass)
             return;
-        if (_accessor.HasGradient(slot))
+        var hasGradient = _accessor.HasGradient(slot);
+        if (slot.IsPooled && hasGradient)
+            _accessor.BringToPool(slot, _pool!);
+        else if (slot.IsPooled)
+            _accessor.MakeZerosInPool(slot, _pool!);
+        else if (hasGradient)
             _accessor.CopyToBucket(slot);
         else
             new Span<byte>((void*)slot.Slice, checked((int)slot.Bytes)).Clear();
@@ -216,7 +233,7 @@ internal sealed partial class GradientReducer
             slot.HasLocalGradient = false;
             if (!UsesViews)
                 _accessor.CopyFromBucket(slot);
-            else if (slot.ReadyPass != _pass)
+            else if (!slot.IsPooled && slot.ReadyPass != _pass)
                 _accessor.PointToBucket(slot);
         }
     }
@@ -228,7 +245,8 @@ internal sealed partial class GradientReducer
         _launched = 0;
         _pass++;
         _arrivals.Clear();
-        _buckets.ForEach(bucket => bucket.Reset());
+        foreach (var piece in _pieces)
+            piece.Reset();
     }
 
     private static BitArray Combine(ControlMessage[] messages, Func<BitArray, BitArray, BitArray> operation) =>

@@ -12,6 +12,9 @@ namespace FabricSharp.DataParallel;
 /// </summary>
 internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
 {
+    /// <summary>From this size on a gradient is averaged where it was born, in an operation of its own; copying it would cost more than the operation.</summary>
+    private const long SmallestPooledGradient = 64 * 1024;
+
     private readonly ProcessGroup _group;
     private readonly DDPOptions _options;
     private readonly ParameterSlot[] _slots;
@@ -22,8 +25,13 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     private readonly UnusedParameterCounter _unused;
     private readonly double _scale;
 
-    /// <summary>In the order in which they are launched.</summary>
     private List<GradientBucket> _buckets = [];
+
+    /// <summary>The buckets' pieces, in the order in which they are launched.</summary>
+    private GradientPiece[] _pieces = [];
+
+    /// <summary>Where large gradients live; null where gradients are no views of communicated memory, or none is large.</summary>
+    private readonly GradientPool? _pool;
 
     /// <summary>Parameters that some rank did not use in some pass; they travel in buckets of their own.</summary>
     private readonly BitArray _everUnused;
@@ -46,7 +54,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     /// <summary>Whether a backward pass has begun on this rank and is not finished.</summary>
     private bool _passActive;
 
-    /// <summary>Buckets launched in this pass.</summary>
+    /// <summary>Pieces launched in this pass.</summary>
     private int _launched;
 
     /// <summary>With a static graph, what the first pass used on each rank.</summary>
@@ -76,6 +84,9 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
             throw new InvalidOperationException("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient.");
         replicas.BroadcastAll();
         _channel = group.CreateGradientChannel(module.GetName(), Math.Max(ControlMessage.SizeFor(_slots.Length), _slots.Length * sizeof(int)));
+        _pool = UsesViews ? _channel.CreatePool([.. _slots.Select(slot => slot.Bytes >= SmallestPooledGradient ? slot.Bytes : 0)]) : null;
+        foreach (var slot in _slots)
+            slot.IsPooled = _pool is not null && slot.Bytes >= SmallestPooledGradient;
         BuildBuckets(BucketPlanner.Assign([.. _slots.Select(slot => slot.ToItem())], [FirstBucketBytes, BucketBytes]).AsEnumerable().Reverse());
         if (GradientHooks.IsSupported)
             foreach (var slot in _slots)
@@ -93,6 +104,11 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
 
     /// <summary>Whether forward passes are to be followed by a reduction; false inside <c>NoSync</c>.</summary>
     public bool RequiresSynchronization { get; set; } = true;
+
+    /// <summary>Memory in which gradients are best born; null when there is none.</summary>
+    public ITensorMemory? GradientMemory => _pool;
+
+    private GradientReduction Reduction => new(_channel, _pool, _scale);
 
     private long FirstBucketBytes => (long)(_options.FirstBucketMb * 1024 * 1024);
 
@@ -161,6 +177,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         foreach (var slot in _slots)
             slot.View?.Dispose();
         _buckets.ForEach(bucket => bucket.Dispose());
+        _pool?.Dispose();
     }
 
     private List<(string Name, string Value)> Settings() =>
@@ -169,6 +186,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         ("staticGraph", _options.StaticGraph.ToString()),
         ("bucketCapMb", _options.BucketCapMb.ToString("R", System.Globalization.CultureInfo.InvariantCulture)),
         ("firstBucketMb", _options.FirstBucketMb.ToString("R", System.Globalization.CultureInfo.InvariantCulture)),
+        ("gradientAsBucketView", _options.GradientAsBucketView.ToString()),
         ("broadcastBuffers", _options.BroadcastBuffers.ToString()),
         ("gradient hooks", GradientHooks.IsSupported ? "available" : "not available"),
     ];
@@ -183,8 +201,10 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     private void BuildBuckets(IEnumerable<int[]> assignment)
     {
         var old = _buckets;
-        _buckets = [.. assignment.Select((members, index) => new GradientBucket(index, [.. members.Select(i => _slots[i])], _channel, _accessor.CanUseViews))];
-        _buckets.ForEach(bucket => bucket.Reset());
+        _buckets = [.. assignment.Select(members => new GradientBucket([.. members.Select(i => _slots[i])], _channel, _accessor.CanUseViews))];
+        _pieces = [.. _buckets.SelectMany(bucket => bucket.Pieces)];
+        foreach (var piece in _pieces)
+            piece.Reset();
         old.ForEach(bucket => bucket.Dispose());
     }
 }

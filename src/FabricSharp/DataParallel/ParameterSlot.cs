@@ -36,11 +36,19 @@ internal sealed class ParameterSlot
 
     public long Bytes { get; }
 
-    /// <summary>The bucket that the gradient travels in; changes when buckets are rebuilt.</summary>
-    public GradientBucket Bucket { get; set; } = null!;
+    /// <summary>Whether the gradient lives in the reducer's pool, not in its bucket's memory.</summary>
+    public bool IsPooled { get; set; }
 
-    /// <summary>Position in the bucket, in bytes.</summary>
+    /// <summary>What the gradient is averaged with; changes when buckets are rebuilt.</summary>
+    public GradientPiece Piece { get; set; } = null!;
+
+    /// <summary>The bucket's memory, and the position in it in bytes; not used when <see cref="IsPooled"/>.</summary>
+    public GradientBuffer? Buffer { get; set; }
+
     public long Offset { get; set; }
+
+    /// <summary>Where in the pool the gradient lies in this pass.</summary>
+    public IntPtr PoolData { get; set; }
 
     /// <summary>The gradient's place in the bucket as a tensor; null where gradients are copied by pointer.</summary>
     public Tensor? View { get; set; }
@@ -51,7 +59,8 @@ internal sealed class ParameterSlot
     /// <summary>Whether a pass without synchronisation gave the parameter a gradient that was not averaged yet.</summary>
     public bool HasLocalGradient { get; set; }
 
-    public IntPtr Slice => Bucket.Buffer.Pointer + (nint)Offset;
+    /// <summary>Where the gradient lies when it is averaged.</summary>
+    public IntPtr Slice => IsPooled ? PoolData : Buffer!.Pointer + (nint)Offset;
 
     public BucketItem ToItem() => new(Index, Bytes, Type, Parameter.device_type, Parameter.device_index);
 

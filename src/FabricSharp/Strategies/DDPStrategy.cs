@@ -2,6 +2,7 @@ using FabricSharp.Accelerators;
 using FabricSharp.Collectives;
 using FabricSharp.Configuration;
 using FabricSharp.DataParallel;
+using FabricSharp.Interop.LibTorch;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -15,6 +16,9 @@ public sealed class DDPStrategy : Strategy
 {
     private readonly List<GradientReducer> _reducers = [];
     private ProcessGroup? _group;
+
+    /// <summary>What gradients are best born in; null when the reducers have changed.</summary>
+    private ITensorMemory[]? _gradientMemories;
 
     /// <summary>Makes the strategy; each argument is also a property. The same values on every rank.</summary>
     /// <param name="findUnusedParameters">See <see cref="FindUnusedParameters"/>.</param>
@@ -114,13 +118,15 @@ public sealed class DDPStrategy : Strategy
     {
         var reducer = new GradientReducer(module, _group!, Options(), Wrappers.ModuleTensors.Buffers(module));
         _reducers.Add(reducer);
-        return new ReplicatedModule(reducer, () => _reducers.Remove(reducer));
+        _gradientMemories = null;
+        return new ReplicatedModule(reducer, () => Forget(reducer));
     }
 
     internal override void Backward(Tensor loss, bool retainGraph)
     {
         foreach (var reducer in _reducers)
             reducer.BeforeBackward();
+        using var serving = CpuAllocator.Serve(_gradientMemories ??= [.. _reducers.Select(reducer => reducer.GradientMemory).OfType<ITensorMemory>()]);
         try
         {
             loss.backward(retain_graph: retainGraph);
@@ -143,6 +149,12 @@ public sealed class DDPStrategy : Strategy
             reducer.Dispose();
         _reducers.Clear();
         _group?.Dispose();
+    }
+
+    private void Forget(GradientReducer reducer)
+    {
+        _reducers.Remove(reducer);
+        _gradientMemories = null;
     }
 
     private DDPOptions Options() => new()

@@ -56,6 +56,28 @@ public sealed class GradientEquivalenceTests
         AssertEqualAsync($"train case={training} ranks=2 flag=true {option}", 2);
 
     [Theory]
+    [InlineData("mlp", 2, "on")]
+    [InlineData("mlp", 3, "on")]
+    [InlineData("mlp", 2, "off")]
+    [InlineData("used-twice", 2, "on")]
+    [InlineData("unused-differs", 3, "on")]
+    [InlineData("unused-differs", 2, "off")]
+    [InlineData("unused-sometimes", 2, "on")]
+    [InlineData("nothing-used-on-one-rank", 2, "on")]
+    [InlineData("no-backward-on-one-rank", 3, "on")]
+    [InlineData("two-backwards-of-one-forward", 2, "on")]
+    [InlineData("two-forwards-two-backwards", 2, "on")]
+    [InlineData("no-sync", 2, "on")]
+    [InlineData("no-sync-branch", 3, "on")]
+    [InlineData("kept-gradients", 2, "on")]
+    [InlineData("frozen", 2, "on")]
+    public async Task Train_LargeGradientsWithAndWithoutTheAllocator_EqualsTheReference(string training, int ranks, string allocator)
+    {
+        var reports = await AssertEqualAsync($"train case={training} ranks={ranks} width=160 flag=true", ranks, allocator: allocator);
+        Assert.All(reports, report => Assert.Equal(allocator == "on", report.GetProperty("allocator").GetBoolean()));
+    }
+
+    [Theory]
     [InlineData("mlp")]
     [InlineData("unused-differs")]
     [InlineData("no-backward-on-one-rank")]
@@ -82,9 +104,9 @@ public sealed class GradientEquivalenceTests
         }
     }
 
-    private static async Task<IReadOnlyList<System.Text.Json.JsonElement>> AssertEqualAsync(string arguments, int ranks, bool hooks = true)
+    private static async Task<IReadOnlyList<System.Text.Json.JsonElement>> AssertEqualAsync(string arguments, int ranks, bool hooks = true, string allocator = "on")
     {
-        var result = await RunningProgram.RunWorkerAsync(arguments, null, ("FABRIC_GRADIENT_HOOKS", hooks ? "on" : "off"));
+        var result = await RunningProgram.RunWorkerAsync(arguments, null, ("FABRIC_GRADIENT_HOOKS", hooks ? "on" : "off"), ("FABRIC_GRADIENT_ALLOCATOR", allocator));
         var reports = result.ReportsOf(ranks);
         foreach (var report in reports)
         {

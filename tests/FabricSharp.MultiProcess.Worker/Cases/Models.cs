@@ -30,16 +30,19 @@ internal sealed class Branching : Module<Tensor, Tensor>
 /// <summary>One weight that is used as two layers.</summary>
 internal sealed class Tied : Module<Tensor, Tensor>
 {
-    private readonly Linear first = Linear(8, 8), second = Linear(8, 8);
+    private readonly Linear enter, first, second;
 
-    public Tied()
+    public Tied(int width)
         : base("Tied")
     {
+        enter = Linear(8, width);
+        first = Linear(width, width);
+        second = Linear(width, width);
         second.weight = first.weight;
         RegisterComponents();
     }
 
-    public override Tensor forward(Tensor input) => second.call(first.call(input).tanh());
+    public override Tensor forward(Tensor input) => second.call(first.call(enter.call(input)).tanh());
 }
 
 internal sealed class Recurrent : Module<Tensor, Tensor>

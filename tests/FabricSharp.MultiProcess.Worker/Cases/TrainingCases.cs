@@ -7,22 +7,25 @@ namespace FabricSharp.MultiProcess.Worker.Cases;
 /// <summary>The cases by name. Each is trained under Fabric and by a naive reference, and must give the same parameters.</summary>
 internal static class TrainingCases
 {
+    /// <summary>Of hidden layers. From 128 on, gradients are large enough to be averaged where they are born.</summary>
+    public static int Width { get; set; } = 8;
+
     public static IReadOnlyDictionary<string, TrainingCase> All { get; } = new Dictionary<string, TrainingCase>
     {
-        ["mlp"] = OneLoss(() => Mlp(8, 16, 16, 4), (step, rank) => Noise(step, rank, 6, 8)),
+        ["mlp"] = OneLoss(() => Mlp(8, 2 * Width, 2 * Width, 4), (step, rank) => Noise(step, rank, 6, 8)),
         ["deep"] = OneLoss(() => Mlp([8, .. Enumerable.Repeat(8, 60)]), (step, rank) => Noise(step, rank, 3, 8)),
         ["unused-everywhere"] = Branches((_, _) => 0),
         ["unused-changes"] = Branches((step, _) => step % 3),
         ["unused-differs"] = Branches((step, rank) => (step + rank) % 3),
         ["unused-sometimes"] = Branches((step, _) => step < 5 ? -1 : step % 3),
-        ["nothing-used-on-one-rank"] = new(() => Mlp(8, 8, 4), LossOfNothing),
-        ["no-backward-on-one-rank"] = new(() => Mlp(8, 8, 4), BackwardOnRankZeroOnly),
-        ["used-twice"] = OneLoss(() => new Tied(), (step, rank) => Noise(step, rank, 5, 8)),
-        ["two-backwards-of-one-forward"] = new(() => Mlp(8, 8, 4), TwoBackwardsOfOneForward),
-        ["two-forwards-two-backwards"] = new(() => Mlp(8, 8, 4), TwoForwardsTwoBackwards),
-        ["two-forwards-one-backward"] = new(() => Mlp(8, 8, 4), TwoForwardsOneBackward),
-        ["no-sync"] = new(() => Mlp(8, 8, 4), Accumulate),
-        ["no-sync-branch"] = new(() => new Branching(), AccumulateOtherBranch),
+        ["nothing-used-on-one-rank"] = new(() => Mlp(8, Width, Width, 4), LossOfNothing),
+        ["no-backward-on-one-rank"] = new(() => Mlp(8, Width, Width, 4), BackwardOnRankZeroOnly),
+        ["used-twice"] = OneLoss(() => new Tied(Width), (step, rank) => Noise(step, rank, 5, 8)),
+        ["two-backwards-of-one-forward"] = new(() => Mlp(8, Width, Width, 4), TwoBackwardsOfOneForward),
+        ["two-forwards-two-backwards"] = new(() => Mlp(8, Width, Width, 4), TwoForwardsTwoBackwards),
+        ["two-forwards-one-backward"] = new(() => Mlp(8, Width, Width, 4), TwoForwardsOneBackward),
+        ["no-sync"] = new(() => Mlp(8, Width, Width, 4), Accumulate),
+        ["no-sync-branch"] = new(() => new Branching(Width), AccumulateOtherBranch),
         ["frozen"] = OneLoss(Frozen, (step, rank) => Noise(step, rank, 6, 8)),
         ["lstm"] = OneLoss(() => new Recurrent(), (step, rank) => Noise(step, rank, 3, 5, 6)),
         ["embedding"] = OneLoss(() => new Words(), (step, rank) => Indices(step, rank, 20, 3, 7)),
@@ -31,7 +34,8 @@ internal static class TrainingCases
         ["channels-last"] = OneLoss(() => Convolution(channelsLast: true), (step, rank) => Noise(step, rank, 4, 3, 8, 8)),
         ["mixed-types"] = OneLoss(() => new MixedTypes(), (step, rank) => Noise(step, rank, 4, 8)),
         ["scalar-and-empty"] = OneLoss(() => new OddSizes(), (step, rank) => Noise(step, rank, 4, 8)),
-        ["empty-share"] = new(() => Mlp(8, 8, 4), EmptyLastShare),
+        ["kept-gradients"] = new(() => Mlp(8, Width, Width, 4), KeepGradients),
+        ["empty-share"] = new(() => Mlp(8, Width, Width, 4), EmptyLastShare),
     };
 
     /// <summary>The same numbers for the same step and rank, wherever they are made.</summary>
@@ -56,7 +60,7 @@ internal static class TrainingCases
         .SelectMany((pair, i) => new Module<Tensor, Tensor>[] { Linear(pair.First, pair.Second), i == widths.Length - 2 ? Identity() : Tanh() })
         .ToArray());
 
-    private static TrainingCase Branches(Func<int, int, int> choose) => new(() => new Branching(), (trainee, model, step, rank) =>
+    private static TrainingCase Branches(Func<int, int, int> choose) => new(() => new Branching(Width), (trainee, model, step, rank) =>
     {
         ((Branching)model).Chosen = choose(step, rank);
         trainee.Backward(Loss(trainee.Forward(Noise(step, rank, 6, 8))));
@@ -121,6 +125,15 @@ internal static class TrainingCases
         trainee.Backward(Loss(trainee.Forward(Noise(step, rank, 6, 8))));
     }
 
+    /// <summary>Somebody keeps the gradients of every step.</summary>
+    private static void KeepGradients(ITrainee trainee, Module<Tensor, Tensor> model, int step, int rank)
+    {
+        trainee.Backward(Loss(trainee.Forward(Noise(step, rank, 6, 8))));
+        Kept.AddRange(model.parameters().Select(parameter => parameter.grad!.DetachFromDisposeScope()));
+    }
+
+    private static readonly List<Tensor> Kept = [];
+
     /// <summary>In every third step the last rank has no sample; its mean over samples is a sum over nothing.</summary>
     private static void EmptyLastShare(ITrainee trainee, Module<Tensor, Tensor> model, int step, int rank)
     {
@@ -130,7 +143,7 @@ internal static class TrainingCases
 
     private static Module<Tensor, Tensor> Frozen()
     {
-        var model = Mlp(8, 8, 8, 4);
+        var model = Mlp(8, Width, Width, 4);
         foreach (var parameter in model.parameters().Skip(2).Take(2))
             parameter.requires_grad = false;
         return model;

@@ -15,6 +15,7 @@ internal static class Training
     public static void Run(Settings settings)
     {
         var fabric = settings.Launch();
+        TrainingCases.Width = settings.Number("width", 8);
         var training = TrainingCase.Find(settings.Text("case"));
         var steps = settings.Number("steps", 12);
         Fabric.SeedEverything(3 + fabric.GlobalRank); // replicas start different: Setup must make them equal
@@ -41,6 +42,7 @@ internal static class Training
             rank = fabric.GlobalRank,
             world = fabric.WorldSize,
             hooks = GradientHooks.IsSupported,
+            allocator = CpuAllocator.IsSupported,
             difference = LargestDifference(net, reference),
             hash = Hash(net),
             nullGradientsAgree,

@@ -145,6 +145,9 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
     public byte* Staging(int rank, int slot) =>
         Ring(rank) + (long)_shape.RingLength * (DescriptorBytes + _shape.InlineBytes) + (long)slot * _shape.StagingBytes;
 
+    /// <summary>Where rank <paramref name="rank"/> says that its data of an operation lies; every rank has posted.</summary>
+    public long PlaceOf(int rank, long sequence) => Descriptor(rank, sequence).Place;
+
     private byte* MemberStart(int rank) => _segment.Pointer + HeaderBytes + rank * _memberBytes;
 
     private ref long Posted(int rank) => ref *(long*)MemberStart(rank);
@@ -276,7 +279,7 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
     {
         var mine = Descriptor(Rank, operation.Sequence);
         for (var rank = 0; rank < Size; rank++)
-            if (Descriptor(rank, operation.Sequence) != mine)
+            if (!Descriptor(rank, operation.Sequence).Matches(mine))
                 throw new CollectiveMismatchException(DescribeMismatch(operation.Sequence));
     }
 

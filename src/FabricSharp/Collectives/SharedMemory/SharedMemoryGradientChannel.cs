@@ -8,6 +8,7 @@ internal sealed unsafe class SharedMemoryGradientChannel : GradientChannel
     private readonly SharedMemoryWorld _world;
     private readonly SharedMemoryChannel _buckets;
     private readonly SharedMemoryChannel _control;
+    private long _poolNumber;
 
     public SharedMemoryGradientChannel(SharedMemoryWorld world, string name, int exchangeBytes)
     {
@@ -21,6 +22,21 @@ internal sealed unsafe class SharedMemoryGradientChannel : GradientChannel
     public override Work Reduce(GradientBuffer buffer, long byteOffset, long elementCount, ScalarType type, double scale)
     {
         var operation = new BucketReduce((SharedMemoryBuffer)buffer, byteOffset, elementCount, type, scale);
+        _buckets.Enqueue([operation]);
+        return new SharedMemoryWork(_buckets, operation);
+    }
+
+    public override GradientPool? CreatePool(IReadOnlyList<long> bytes)
+    {
+        if (!bytes.Any(size => size > 0))
+            return null;
+        _poolNumber = _world.NextBufferNumber();
+        return new SharedMemoryGradientPool(_world, bytes);
+    }
+
+    public override Work ReduceInPlace(GradientPool pool, int owner, IntPtr data, long elementCount, ScalarType type, double scale)
+    {
+        var operation = new PoolReduce((SharedMemoryGradientPool)pool, _poolNumber, owner, data, elementCount, type, scale);
         _buckets.Enqueue([operation]);
         return new SharedMemoryWork(_buckets, operation);
     }

@@ -63,6 +63,29 @@ internal sealed unsafe class BucketReduce(SharedMemoryBuffer buffer, long offset
     }
 }
 
+/// <summary>Averaging of one gradient where it lies, in another place of the pool on each rank.</summary>
+internal sealed unsafe class PoolReduce(SharedMemoryGradientPool pool, long number, int owner, IntPtr data, long count, ScalarType type, double scale) : SharedMemoryOperation
+{
+    public override SharedMemoryDescriptor Descriptor => new(0, CollectiveKind.PoolReduce, ReduceOp.Kind.PreMulSum, type, 0, count, number, owner, scale, pool.OffsetOf(data));
+
+    public override bool NeedsEveryShare => true;
+
+    public override void Execute(SharedMemoryChannel channel)
+    {
+        var all = stackalloc byte*[channel.Size];
+        var (begin, length) = Reduction.Share(count, type, channel.Rank, channel.Size);
+        for (var rank = 0; rank < channel.Size; rank++)
+        {
+            var place = channel.PlaceOf(rank, Sequence);
+            if (place < 0 || place > pool.Length - count * type.SizeInBytes())
+                throw new DistributedException($"Rank {channel.Rank}: rank {rank} says that its gradient lies at byte {place} of a memory of {pool.Length} bytes.");
+            all[rank] = pool.Of(rank) + place + begin * type.SizeInBytes();
+        }
+
+        Reduction.Run(ReduceOp.PreMulSum(scale), type, all, channel.Size, all, channel.Size, length);
+    }
+}
+
 /// <summary>One staging slot of a broadcast.</summary>
 internal sealed unsafe class StagedBroadcast(byte* data, int bytes, int root, ScalarType type, long totalCount) : SharedMemoryOperation
 {

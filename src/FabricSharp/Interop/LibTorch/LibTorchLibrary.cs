@@ -60,6 +60,10 @@ internal static unsafe class LibTorchLibrary
         public delegate* unmanaged<IntPtr, IntPtr> TensorImplMutableGrad;
         public IntPtr UndefinedTensorImpl;
 
+        // C++: c10::Allocator
+        public delegate* unmanaged<IntPtr> GetCpuAllocator;
+        public delegate* unmanaged<IntPtr, byte, void> SetCpuAllocator;
+
         // Stable C ABI
         public delegate* unmanaged[SuppressGCTransition]<IntPtr, IntPtr*, int> GetDataPointer;
         public delegate* unmanaged[SuppressGCTransition]<IntPtr, long*, int> GetElementCount;
@@ -89,6 +93,9 @@ internal static unsafe class LibTorchLibrary
             TensorImplGrad = (delegate* unmanaged[SuppressGCTransition]<IntPtr, IntPtr>)NativeLibrary.GetExport(c10, "_ZNK3c1010TensorImpl4gradEv");
             TensorImplMutableGrad = (delegate* unmanaged<IntPtr, IntPtr>)NativeLibrary.GetExport(c10, "_ZN3c1010TensorImpl12mutable_gradEv");
             UndefinedTensorImpl = NativeLibrary.GetExport(c10, "_ZN3c1019UndefinedTensorImpl10_singletonE");
+
+            GetCpuAllocator = (delegate* unmanaged<IntPtr>)NativeLibrary.GetExport(c10, "_ZN3c1015GetCPUAllocatorEv");
+            SetCpuAllocator = (delegate* unmanaged<IntPtr, byte, void>)NativeLibrary.GetExport(c10, "_ZN3c1015SetCPUAllocatorEPNS_9AllocatorEh");
 
             GetDataPointer = (delegate* unmanaged[SuppressGCTransition]<IntPtr, IntPtr*, int>)Cpu("aoti_torch_get_data_ptr");
             GetElementCount = (delegate* unmanaged[SuppressGCTransition]<IntPtr, long*, int>)Cpu("aoti_torch_get_numel");
