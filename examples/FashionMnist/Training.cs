@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json;
+using FabricSharp.DataParallel;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn.functional;
@@ -57,7 +58,7 @@ internal static class Training
 
         var testAccuracy = Evaluate(fabric, net, folder);
         if (fabric.IsGlobalZero)
-            Summarize(options, strategy, fabric.WorldSize, steps, steps * (double)options.BatchSize * fabric.WorldSize / seconds, loss, testAccuracy, [.. model.UnusedParameters.Parameters.Select(p => p.Name)]);
+            Summarize(options, strategy, fabric.WorldSize, steps, steps * (double)options.BatchSize * fabric.WorldSize / seconds, loss, testAccuracy, model.UnusedParameters);
         return 0;
     }
 
@@ -84,11 +85,11 @@ internal static class Training
         return scores.argmax(1).eq(labels).sum().item<long>();
     }
 
-    private static void Summarize(TrainingOptions options, string strategy, int worldSize, int steps, double samplesPerSecond, double loss, double testAccuracy, string[] unused)
+    private static void Summarize(TrainingOptions options, string strategy, int worldSize, int steps, double samplesPerSecond, double loss, double testAccuracy, UnusedParameterReport unused)
     {
         Console.WriteLine($"{worldSize} process{(worldSize == 1 ? "" : "es")}, {steps} steps, {samplesPerSecond:N0} images/s: loss {loss:F3}, test accuracy {testAccuracy:P1}.");
         if (worldSize > 1)
-            Console.WriteLine(unused.Length == 0 ? "Every parameter was used in each step." : $"Unused in some step: {string.Join(", ", unused)}.");
+            Console.WriteLine(unused);                                                                     // Fabric: who was left out, and how often
         if (!options.Json)
             return;
         Console.WriteLine(JsonSerializer.Serialize(new
@@ -99,7 +100,7 @@ internal static class Training
             samples_per_second = Math.Round(samplesPerSecond, 1),
             train_loss = Math.Round(loss, 5),
             test_accuracy = Math.Round(testAccuracy, 5),
-            unused_parameters = unused,
+            unused_parameters = unused.Parameters.Select(parameter => parameter.Name),
         }));
     }
 }

@@ -147,6 +147,15 @@ internal sealed partial class GradientReducer
         }
     }
 
+    /// <summary>Once, on rank 0. It costs nothing to leave the flag on, but it hides a parameter that was forgotten.</summary>
+    private void AdviseWhenFlagIsIdle()
+    {
+        if (_options.FindUnusedParameters && _unused.Passes == PassesBeforeAdvice && !_unused.IsAnyUnused && _group.Rank == 0)
+            Console.Error.WriteLine(
+                $"FabricSharp: findUnusedParameters is on, but every parameter was used in each of the first {PassesBeforeAdvice} backward passes. " +
+                "Without the flag (strategy: \"ddp\") a parameter that goes unused by mistake would be an error.");
+    }
+
     private ControlMessage[] Exchange(PassState state)
     {
         state |= (_options.FindUnusedParameters ? PassState.FindsUnused : 0) | (_options.StaticGraph ? PassState.StaticGraph : 0);
@@ -174,6 +183,7 @@ internal sealed partial class GradientReducer
         WaitForPieces();
         GiveBack(usedByAny);
         _unused.Add(messages[_group.Rank].Used, usedByAll, usedByAny);
+        AdviseWhenFlagIsIdle();
         RebuildWhenDue(usedByAll);
     }
 

@@ -15,6 +15,8 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     /// <summary>From this size on a gradient is averaged where it was born, in an operation of its own; copying it would cost more than the operation.</summary>
     private const long SmallestPooledGradient = 64 * 1024;
 
+    private const int PassesBeforeAdvice = 100;
+
     private readonly ProcessGroup _group;
     private readonly DDPOptions _options;
     private readonly ParameterSlot[] _slots;
