@@ -30,6 +30,9 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
 
     /// <summary>For each staging slot the last operation that used it.</summary>
     private readonly long[] _slotUser;
+
+    /// <summary>Up to here every rank has consumed, as far as was seen: looking costs a cache line of each other rank.</summary>
+    private long _consumedByAll;
     private long _nextSequence = 1;
     private long _nextSlot;
 
@@ -43,7 +46,7 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
         _shape = shape;
         Name = name;
         _slotUser = new long[shape.StagingSlots];
-        _memberBytes = 3 * CounterBytes + (long)shape.RingLength * (DescriptorBytes + shape.InlineBytes) + (long)shape.StagingSlots * shape.StagingBytes;
+        _memberBytes = 3 * CounterBytes + (long)shape.RingLength * DescriptorBytes + (long)shape.InlineSlots * shape.InlineBytes + (long)shape.StagingSlots * shape.StagingBytes;
         _memberBytes = (_memberBytes + 4095) & ~4095L;
         _segment = SharedMemoryExchange.CreateCommon(world, name, HeaderBytes + world.Size * _memberBytes);
         _number = world.NextChannelNumber();
@@ -140,10 +143,10 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
 
     /// <summary>Where rank <paramref name="rank"/> puts the input of a small operation.</summary>
     public byte* Inline(int rank, long sequence) =>
-        Ring(rank) + (long)_shape.RingLength * DescriptorBytes + sequence % _shape.RingLength * _shape.InlineBytes;
+        Ring(rank) + (long)_shape.RingLength * DescriptorBytes + sequence % _shape.InlineSlots * _shape.InlineBytes;
 
     public byte* Staging(int rank, int slot) =>
-        Ring(rank) + (long)_shape.RingLength * (DescriptorBytes + _shape.InlineBytes) + (long)slot * _shape.StagingBytes;
+        Ring(rank) + (long)_shape.RingLength * DescriptorBytes + (long)_shape.InlineSlots * _shape.InlineBytes + (long)slot * _shape.StagingBytes;
 
     /// <summary>Where rank <paramref name="rank"/> says that its data of an operation lies; every rank has posted.</summary>
     public long PlaceOf(int rank, long sequence) => Descriptor(rank, sequence).Place;
@@ -212,15 +215,18 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
 
     private bool HasRoom(SharedMemoryOperation operation)
     {
-        var limit = operation.Sequence - _shape.RingLength;
+        var limit = operation.Sequence - (operation.NeedsInline ? Math.Min(_shape.RingLength, _shape.InlineSlots) : _shape.RingLength);
         if (operation.NeedsStaging)
             limit = Math.Max(limit, _slotUser[_nextSlot % _shape.StagingSlots]);
-        if (limit <= 0)
-            return true;
+        return limit <= _consumedByAll || limit <= (_consumedByAll = SmallestConsumed());
+    }
+
+    private long SmallestConsumed()
+    {
+        var smallest = long.MaxValue;
         for (var rank = 0; rank < Size; rank++)
-            if (Volatile.Read(ref Consumed(rank)) < limit)
-                return false;
-        return true;
+            smallest = Math.Min(smallest, Volatile.Read(ref Consumed(rank)));
+        return smallest;
     }
 
     private bool ReduceReady()
@@ -369,7 +375,8 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
 
 /// <summary>How much room a channel has.</summary>
 /// <param name="RingLength">Operations that may be under way at once.</param>
-/// <param name="InlineBytes">Input that fits beside an operation's descriptor, per rank.</param>
+/// <param name="InlineSlots">Operations with inline input that may be under way at once: few, so that the slots stay in the cache.</param>
+/// <param name="InlineBytes">Bytes of an inline slot, per rank: input that every rank reads for itself.</param>
 /// <param name="StagingSlots">Staged operations that may be under way at once.</param>
 /// <param name="StagingBytes">Bytes of a staging slot, per rank.</param>
-internal readonly record struct SharedMemoryChannelShape(int RingLength, int InlineBytes, int StagingSlots, int StagingBytes);
+internal readonly record struct SharedMemoryChannelShape(int RingLength, int InlineSlots, int InlineBytes, int StagingSlots, int StagingBytes);

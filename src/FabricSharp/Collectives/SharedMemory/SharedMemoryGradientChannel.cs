@@ -13,8 +13,8 @@ internal sealed unsafe class SharedMemoryGradientChannel : GradientChannel
     public SharedMemoryGradientChannel(SharedMemoryWorld world, string name, int exchangeBytes)
     {
         _world = world;
-        _buckets = new SharedMemoryChannel(world, $"{name}, buckets", new SharedMemoryChannelShape(128, 0, 0, 0));
-        _control = new SharedMemoryChannel(world, $"{name}, control", new SharedMemoryChannelShape(4, (exchangeBytes + 63) & ~63, 0, 0));
+        _buckets = new SharedMemoryChannel(world, $"{name}, buckets", new SharedMemoryChannelShape(RingLength: 128, InlineSlots: 0, InlineBytes: 0, StagingSlots: 0, StagingBytes: 0));
+        _control = new SharedMemoryChannel(world, $"{name}, control", new SharedMemoryChannelShape(RingLength: 4, InlineSlots: 4, (exchangeBytes + 63) & ~63, StagingSlots: 0, StagingBytes: 0));
     }
 
     public override GradientBuffer Allocate(long bytes) => new SharedMemoryBuffer(_world, _world.NextBufferNumber(), bytes);

@@ -10,6 +10,9 @@ internal abstract class SharedMemoryOperation
     /// <summary>Whether the input goes through a staging slot.</summary>
     public virtual bool NeedsStaging => false;
 
+    /// <summary>Whether the input goes through an inline slot.</summary>
+    public virtual bool NeedsInline => false;
+
     /// <summary>Whether the result is there only when every rank has done its share.</summary>
     public virtual bool NeedsEveryShare => false;
 

@@ -8,6 +8,8 @@ internal sealed unsafe class InlineAllReduce(byte* data, long count, ScalarType 
 {
     public override SharedMemoryDescriptor Descriptor => new(0, CollectiveKind.AllReduce, op.Operation, type, 0, count, 0, 0, op.Factor);
 
+    public override bool NeedsInline => true;
+
     public override void Post(SharedMemoryChannel channel) =>
         Unsafe.CopyBlockUnaligned(channel.Inline(channel.Rank, Sequence), data, (uint)(count * type.SizeInBytes()));
 
@@ -133,6 +135,8 @@ internal sealed class BarrierOperation : SharedMemoryOperation
 internal sealed unsafe class ExchangeOperation(byte* mine, byte* all, int bytes) : SharedMemoryOperation
 {
     public override SharedMemoryDescriptor Descriptor => new(0, CollectiveKind.Exchange, ReduceOp.Kind.Sum, ScalarType.Byte, 0, bytes, 0, 0);
+
+    public override bool NeedsInline => true;
 
     public override void Post(SharedMemoryChannel channel) =>
         Unsafe.CopyBlockUnaligned(channel.Inline(channel.Rank, Sequence), mine, (uint)bytes);

@@ -7,8 +7,10 @@ namespace FabricSharp.Collectives.SharedMemory;
 /// <summary>The ranks of one machine, CPU tensors, shared memory: the embedded default, nothing to install.</summary>
 internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
 {
-    /// <summary>A slot is half a usual second-level cache: copied in, combined and copied out while it is there.</summary>
-    private static readonly SharedMemoryChannelShape Shape = new(RingLength: 64, InlineBytes: 4096, StagingSlots: 4, StagingBytes: 256 * 1024);
+    /// <summary>What all ranks together read at most to combine a small tensor each for itself; beyond, sharing the work is faster.</summary>
+    private const int InlineBytesOfAll = 128 * 1024;
+
+    private const int StagingBytes = 256 * 1024; // a slot is half a usual second-level cache: copied in, combined and copied out while it is there
 
     private readonly SharedMemoryWorld _world;
     private readonly SharedMemoryChannel _channel;
@@ -18,7 +20,8 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
     private SharedMemoryProcessGroup(SharedMemoryWorld world)
     {
         _world = world;
-        _channel = new SharedMemoryChannel(world, "the process group", Shape);
+        _channel = new SharedMemoryChannel(world, "the process group", new SharedMemoryChannelShape(
+            RingLength: 64, InlineSlots: 8, InlineBytes: Math.Max(4096, InlineBytesOfAll / world.Size & ~63), StagingSlots: 4, StagingBytes));
         _atExit = (_, _) => _world.Leave();
         _atCrash = (_, e) => Abort(DescribeCrash(e.ExceptionObject));
         AppDomain.CurrentDomain.ProcessExit += _atExit;
@@ -56,7 +59,7 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
         var data = Data(flat);
         var count = flat.numel();
         var size = (int)flat.dtype.SizeInBytes();
-        if (count * size <= Shape.InlineBytes)
+        if (count * size <= _channel.InlineBytes)
             return Start([new InlineAllReduce(data, count, tensor.dtype, reduce)], flat, atEnd);
         return Start(InPieces(count, size, (begin, length) => new StagedAllReduce(data + begin * size, length, tensor.dtype, reduce, count)), flat, atEnd);
     }
@@ -149,7 +152,7 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
 
     private static SharedMemoryOperation[] InPieces(long count, int elementSize, Func<long, long, SharedMemoryOperation> make)
     {
-        var piece = Shape.StagingBytes / elementSize;
+        var piece = StagingBytes / elementSize;
         var operations = new SharedMemoryOperation[Math.Max(1, (count + piece - 1) / piece)];
         for (var i = 0; i < operations.Length; i++)
             operations[i] = make((long)i * piece, Math.Min(piece, count - (long)i * piece));
