@@ -19,6 +19,7 @@ internal static class Scenario
         ["skip-step"] = RankFailures.SkipStep,
         ["slow-barrier"] = RankFailures.NeverCome,
         ["echo"] = LaunchFacts.Echo,
+        ["serve-store"] = LaunchFacts.ServeStore,
         ["collectives"] = CollectiveCalls.Run,
     };
 
