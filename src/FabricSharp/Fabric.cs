@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using FabricSharp.Accelerators;
 using FabricSharp.Configuration;
 using FabricSharp.Launching;
@@ -16,6 +17,8 @@ namespace FabricSharp;
 /// </remarks>
 public sealed partial class Fabric : IDisposable
 {
+    private static readonly ConcurrentDictionary<string, bool> Warned = new();
+
     private readonly FabricPlan _plan;
     private bool _disposed;
 
@@ -36,8 +39,8 @@ public sealed partial class Fabric : IDisposable
         : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable, plugins))
     {
         Strategy.Attach(_plan);
-        foreach (var warning in IsGlobalZero ? _plan.Warnings : [])
-            Console.Error.WriteLine($"FabricSharp: {warning}");
+        if (IsGlobalZero)
+            WarnOnce(_plan.Warnings);
     }
 
     internal Fabric(FabricPlan plan)
@@ -86,6 +89,13 @@ public sealed partial class Fabric : IDisposable
         _handlers.ForEach(handler => handler.Dispose());
         Strategy.Dispose();
         _store?.Dispose();
+    }
+
+    /// <summary>A program that makes several Fabrics shows each warning once.</summary>
+    private static void WarnOnce(IEnumerable<string> warnings)
+    {
+        foreach (var warning in warnings.Where(warning => Warned.TryAdd(warning, true)))
+            Console.Error.WriteLine($"FabricSharp: {warning}");
     }
 
     private void RequireLaunched(string member)

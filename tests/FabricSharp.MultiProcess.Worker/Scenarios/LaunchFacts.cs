@@ -23,6 +23,19 @@ internal static class LaunchFacts
         fabric.Print("printed once");
     }
 
+    public static void LaunchTwice(Settings settings)
+    {
+        var fabric = settings.Launch();
+        Report.Outcome(fabric.GlobalRank, fabric.Launch);
+        fabric.Barrier();
+    }
+
+    public static void LaunchFunction(Settings settings)
+    {
+        using var fabric = new Fabric(accelerator: "cpu", devices: 2, strategy: settings.Text("strategy"));
+        fabric.Launch(f => Report.Send(new { rank = f.GlobalRank, sum = f.AllReduce(f.GlobalRank + 1.0, "sum"), process = Environment.ProcessId }));
+    }
+
     /// <summary>What torchrun's agent does: serves the store on <c>port</c> until it is killed.</summary>
     public static void ServeStore(Settings settings)
     {

@@ -76,6 +76,28 @@ public class EnvironmentPlanTests
         Assert.Equal((1, 1, 0, 2), (fabric.GlobalRank, fabric.LocalRank, fabric.NodeRank, fabric.WorldSize));
     }
 
+    [Theory]
+    [InlineData(0, "once", 1)]
+    [InlineData(1, "never", 0)]
+    public void Fabric_Warnings_AreShownOnceOnRankZero(int rank, string text, int expected)
+    {
+        var (before, shown) = (Console.Error, new StringWriter());
+        Console.SetError(shown);
+        try
+        {
+            for (var i = 0; i < 2; i++)
+            {
+                using var fabric = new Fabric("cpu", "ddp", 2, plugins: [new OwnEnvironment(rank, text)]);
+            }
+        }
+        finally
+        {
+            Console.SetError(before);
+        }
+
+        Assert.Equal(expected, shown.ToString().Split($"FabricSharp: {text}").Length - 1);
+    }
+
     [Fact]
     public void Make_TwoEnvironments_AreRefused()
     {
@@ -104,7 +126,7 @@ public class EnvironmentPlanTests
         Assert.Throws<ArgumentException>(() => FabricPlanner.Make(new OneVisibleGpu(), new SharedStrategy(), 2, 1, RecordedVariables.None));
     }
 
-    private sealed class OwnEnvironment : ClusterEnvironment
+    private sealed class OwnEnvironment(int rank = 1, string? warning = null) : ClusterEnvironment
     {
         public override string Name => "own";
 
@@ -114,11 +136,13 @@ public class EnvironmentPlanTests
 
         public override int MainPort => 29500;
 
-        public override int LocalRank => 1;
+        public override int LocalRank => rank;
 
         public override int NodeRank => 0;
 
         public override int? WorldSize => 2;
+
+        public override IReadOnlyList<string> Warnings => warning is null ? [] : [warning];
     }
 
     private sealed class OneVisibleGpu : Accelerator
