@@ -95,6 +95,7 @@ public sealed class SubprocessLauncherTests
     {
         var result = await RunningProgram.RunWorkerAsync("launch-twice ranks=2");
         Assert.All(result.ReportsOf(2), report => Assert.Contains("The launcher can only create subprocesses once", report.GetProperty("message").GetString(), StringComparison.Ordinal));
+        Assert.DoesNotContain("another store", result.Output, StringComparison.Ordinal); // that of ranks that were started a second time
     }
 
     [Theory]

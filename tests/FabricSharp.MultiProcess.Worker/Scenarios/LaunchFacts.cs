@@ -26,7 +26,9 @@ internal static class LaunchFacts
     public static void LaunchTwice(Settings settings)
     {
         var fabric = settings.Launch();
+        var port = Environment.GetEnvironmentVariable("MASTER_PORT");
         Report.Outcome(fabric.GlobalRank, fabric.Launch);
+        Console.WriteLine(port == Environment.GetEnvironmentVariable("MASTER_PORT") ? "the same store" : "another store");
         fabric.Barrier();
     }
 
