@@ -43,7 +43,7 @@ public sealed partial class Fabric
     public T Launch<T>(Func<Fabric, T> function)
     {
         ArgumentNullException.ThrowIfNull(function);
-        if (Strategy.IsDistributed && Strategy.Starts == StartMethod.Notebook)
+        if (Strategy.IsDistributed && Strategy.Starts == StartMethod.Notebook && !_plan.Environment.CreatesProcessesExternally)
         {
             RequireFirstLaunch();
             return ThreadLauncher.Run(_plan, function);
@@ -60,8 +60,11 @@ public sealed partial class Fabric
     internal void Join(Store store)
     {
         RequireFirstLaunch();
-        Strategy.Connect(new PrefixStore("default_pg/0", store), GlobalRank, WorldSize);
+        Connect(store);
     }
+
+    private void Connect(Store store) =>
+        Strategy.Connect(new PrefixStore("default_pg/0", store), GlobalRank, WorldSize);
 
     private void RequireFirstLaunch()
     {
@@ -73,17 +76,14 @@ public sealed partial class Fabric
 
     private void Start()
     {
+        RequireFirstLaunch();
         if (!Strategy.IsDistributed)
-        {
-            RequireFirstLaunch();
             return;
-        }
-
         var launcher = default(SubprocessLauncher);
         _store = OpenStore();
         if (!_plan.Environment.CreatesProcessesExternally)
             launcher = StartOtherRanks(((TCPStore)_store).Port);
-        Join(_store);
+        Connect(_store);
         launcher?.WaitAtExit();
         if (IsGlobalZero)
             Console.Error.WriteLine($"FabricSharp: distributed_backend={Strategy.Group!.Backend}. All distributed processes registered. Starting with {WorldSize} processes.");
@@ -95,8 +95,8 @@ public sealed partial class Fabric
         if (!environment.CreatesProcessesExternally && GlobalRank == 0)
             return new TCPStore("127.0.0.1", environment.MainPort, isServer: true, worldSize: WorldSize);
         if (environment.MainPort == 0)
-            throw new InvalidOperationException($"Rank {GlobalRank}: LOCAL_RANK is set but MASTER_PORT is not: ranks that something else starts need the address of rank 0. Set MASTER_ADDR and MASTER_PORT, or unset LOCAL_RANK.");
-        return new TCPStore(environment.MainAddress, environment.MainPort, isServer: GlobalRank == 0, worldSize: WorldSize);
+            throw new InvalidOperationException($"Rank {GlobalRank}: the environment '{environment.Name}' says that something else starts the ranks (LOCAL_RANK is set), but MASTER_PORT is not set: they need the address of rank 0. Set MASTER_ADDR and MASTER_PORT, or unset LOCAL_RANK.");
+        return new TCPStore(environment.MainAddress, environment.MainPort, isServer: GlobalRank == 0 && !environment.IsStoreServedExternally, worldSize: WorldSize);
     }
 
     private SubprocessLauncher StartOtherRanks(int port)

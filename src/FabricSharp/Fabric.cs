@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using FabricSharp.Accelerators;
 using FabricSharp.Configuration;
 using FabricSharp.Launching;
@@ -16,25 +17,30 @@ namespace FabricSharp;
 /// </remarks>
 public sealed partial class Fabric : IDisposable
 {
+    private static readonly ConcurrentDictionary<string, bool> Warned = new();
+
     private readonly FabricPlan _plan;
     private bool _disposed;
 
     static Fabric() => ParentWatch.StartWhereLaunched();
 
     /// <summary>
-    /// Resolves the arguments, the environment (LT_ACCELERATOR, LT_STRATEGY, LT_DEVICES, LT_NUM_NODES, LOCAL_RANK, …) and the defaults
-    /// into one plan. Starts nothing. Local.
+    /// Resolves the arguments, the environment (LT_ACCELERATOR, LT_STRATEGY, LT_DEVICES, LT_NUM_NODES, and the variables of torchrun,
+    /// SLURM, LSF, MPI or Kubeflow, which say that ranks exist already) and the defaults into one plan. Starts nothing. Local.
     /// </summary>
     /// <param name="accelerator">The hardware: <c>"auto"</c>, <c>"cpu"</c>, <c>"cuda"</c>, <c>"gpu"</c>, <c>"mps"</c> or an object.</param>
     /// <param name="strategy">How ranks share the work: a name of <see cref="StrategyRegistry.Available"/> or an object, such as
     /// <c>"ddp_find_unused_parameters_true"</c> or <c>new DDPStrategy(findUnusedParameters: true)</c>.</param>
     /// <param name="devices">Devices per machine, so the number of ranks there: <c>"auto"</c>, <c>2</c>, <c>"0,1"</c>, <c>new[] { 0, 1 }</c>.</param>
     /// <param name="numNodes">The number of machines. <value>Default 1.</value></param>
+    /// <param name="plugins">Parts to be used in place of those that Fabric chooses: at most one <see cref="Environments.ClusterEnvironment"/>.</param>
     /// <exception cref="ArgumentException">A value is unknown, impossible here, or contradicts another; the message names the accepted ones.</exception>
-    public Fabric(AcceleratorChoice accelerator = default, StrategyChoice strategy = default, DeviceSelection devices = default, int numNodes = 1)
-        : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable))
+    public Fabric(AcceleratorChoice accelerator = default, StrategyChoice strategy = default, DeviceSelection devices = default, int numNodes = 1, IEnumerable<object>? plugins = null)
+        : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable, plugins))
     {
         Strategy.Attach(_plan);
+        if (IsGlobalZero)
+            WarnOnce(_plan.Warnings);
     }
 
     internal Fabric(FabricPlan plan)
@@ -83,6 +89,13 @@ public sealed partial class Fabric : IDisposable
         _handlers.ForEach(handler => handler.Dispose());
         Strategy.Dispose();
         _store?.Dispose();
+    }
+
+    /// <summary>A program that makes several Fabrics shows each warning once.</summary>
+    private static void WarnOnce(IEnumerable<string> warnings)
+    {
+        foreach (var warning in warnings.Where(warning => Warned.TryAdd(warning, true)))
+            Console.Error.WriteLine($"FabricSharp: {warning}");
     }
 
     private void RequireLaunched(string member)

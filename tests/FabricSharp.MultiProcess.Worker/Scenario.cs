@@ -19,6 +19,9 @@ internal static class Scenario
         ["skip-step"] = RankFailures.SkipStep,
         ["slow-barrier"] = RankFailures.NeverCome,
         ["echo"] = LaunchFacts.Echo,
+        ["launch-twice"] = LaunchFacts.LaunchTwice,
+        ["launch-function"] = LaunchFacts.LaunchFunction,
+        ["serve-store"] = LaunchFacts.ServeStore,
         ["collectives"] = CollectiveCalls.Run,
     };
 

@@ -19,10 +19,10 @@ internal sealed class Settings(IReadOnlyDictionary<string, string> values)
 
     public bool Flag(string name) => values.GetValueOrDefault(name) == "true";
 
-    /// <summary>A launched Fabric. <c>strategy</c> is a registered name, or made of <c>flag</c>, <c>static</c>, <c>views</c>, <c>cap</c>, <c>timeout</c>.</summary>
+    /// <summary>A launched Fabric. <c>ranks</c> is what devices takes. <c>strategy</c> is a registered name, or made of <c>flag</c>, <c>static</c>, <c>views</c>, <c>cap</c>, <c>timeout</c>.</summary>
     public Fabric Launch()
     {
-        var fabric = new Fabric(accelerator: "cpu", devices: Number("ranks", 2), strategy: Strategy());
+        var fabric = new Fabric(accelerator: "cpu", devices: Text("ranks", "2"), strategy: Strategy());
         fabric.Launch();
         return fabric;
     }

@@ -20,5 +20,12 @@ internal sealed record FabricPlan(Accelerator Accelerator, IReadOnlyList<int> De
 
     public int NodeRank => Strategy.IsDistributed ? Environment.NodeRank : 0;
 
-    public int GlobalRank => NodeRank * LocalWorldSize + LocalRank;
+    public int GlobalRank => Strategy.IsDistributed ? Environment.GlobalRank ?? NodeRank * LocalWorldSize + LocalRank : 0;
+
+    /// <summary>What the user should know before ranks meet.</summary>
+    public IEnumerable<string> Warnings => IsAloneAmongMany
+        ? Environment.Warnings.Append($"The environment '{Environment.Name}' has {Environment.WorldSize} processes, but each trains alone: strategy='{Strategy.Name}' runs on one device. Use devices: \"auto\" or strategy: \"ddp\" to train together.")
+        : Environment.Warnings;
+
+    private bool IsAloneAmongMany => !Strategy.IsDistributed && Environment is not LocalEnvironment && Environment is { CreatesProcessesExternally: true, WorldSize: > 1 };
 }

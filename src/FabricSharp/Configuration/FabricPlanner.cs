@@ -8,11 +8,11 @@ namespace FabricSharp.Configuration;
 /// <summary>
 /// Turns Fabric's arguments into one <see cref="FabricPlan"/>. Order: an LT_ variable replaces an argument that was left at its default;
 /// an argument that was given wins over a variable that was not set by the command-line tool (LT_CLI_USED=1), with which a
-/// different value is an error.
+/// different value is an error. The environment is the one among the plugins, else the one that is detected.
 /// </summary>
 internal static class FabricPlanner
 {
-    public static FabricPlan Make(AcceleratorChoice accelerator, StrategyChoice strategy, DeviceSelection devices, int numNodes, Func<string, string?> variable)
+    public static FabricPlan Make(AcceleratorChoice accelerator, StrategyChoice strategy, DeviceSelection devices, int numNodes, Func<string, string?> variable, IEnumerable<object>? plugins = null)
     {
         accelerator = Override(accelerator, accelerator.IsDefault, "LT_ACCELERATOR", "accelerator", text => text, variable);
         strategy = Override(strategy, strategy.IsDefault, "LT_STRATEGY", "strategy", text => text, variable);
@@ -22,11 +22,23 @@ internal static class FabricPlanner
             throw new ArgumentException($"`numNodes` must be a positive integer, but got {numNodes}.", nameof(numNodes));
 
         var hardware = accelerator.Accelerator ?? AcceleratorRegistry.Resolve(accelerator.Name ?? "auto");
-        var selected = hardware.Resolve(devices);
+        var environment = PluginSet.From(plugins).Environment ?? EnvironmentRegistry.Detect(variable);
+        var selected = Select(hardware, devices, environment);
         var chosen = strategy.Strategy ?? StrategyRegistry.Resolve(strategy.Name ?? "auto", selected.Count, numNodes);
-        var plan = new FabricPlan(hardware, selected, numNodes, chosen, LocalEnvironment.Read(variable));
+        var plan = new FabricPlan(hardware, selected, numNodes, chosen, environment);
         Check(plan);
         return plan;
+    }
+
+    private static IReadOnlyList<int> Select(Accelerator hardware, DeviceSelection devices, ClusterEnvironment environment)
+    {
+        if (!environment.CreatesProcessesExternally)
+            return hardware.Resolve(devices);
+        if (devices.IsAuto && hardware is CpuAccelerator && environment.LocalWorldSize is { } ranks)
+            return hardware.Resolve(ranks);
+        if (devices.Count > 1 && hardware is not CpuAccelerator && hardware.AutoDeviceCount == 1)
+            return [.. Enumerable.Repeat(hardware.Resolve(1)[0], devices.Count.Value)]; // launchers may show each process its own GPU only
+        return hardware.Resolve(devices);
     }
 
     private static T Override<T>(T argument, bool isDefault, string name, string parameter, Func<string, T> parse, Func<string, string?> variable)
@@ -51,13 +63,23 @@ internal static class FabricPlanner
                 $"strategy='{plan.Strategy.Name}' runs on one device, but devices={plan.Devices.Count} and numNodes={plan.NumNodes} were asked for. Use strategy: \"ddp\", or devices: 1.", "strategy");
         if (plan.Strategy.IsDistributed && plan.Accelerator is MpsAccelerator)
             throw new ArgumentException("Strategies from the DDP family are not supported on the MPS accelerator. Use accelerator: \"cpu\" for several processes, or strategy: \"auto\" with one device.", "strategy");
-        var stated = plan.Environment.CreatesProcessesExternally ? plan.Environment.WorldSize : null;
-        if (plan.Strategy.IsDistributed && stated is not null && stated != plan.WorldSize)
-            throw new ArgumentException(
-                $"You set `devices={plan.Devices.Count}` and `numNodes={plan.NumNodes}`, but the product ({plan.WorldSize}) does not match the world size ({stated}) in WORLD_SIZE.", "devices");
-        if (plan.LocalRank >= plan.LocalWorldSize || plan.NodeRank >= plan.NumNodes)
-            throw new ArgumentException(
-                $"LOCAL_RANK={plan.LocalRank} and NODE_RANK={plan.NodeRank} do not fit devices={plan.Devices.Count} and numNodes={plan.NumNodes}: ranks count from 0.", "devices");
+        if (plan.Strategy.IsDistributed)
+            CheckRanks(plan);
         plan.Strategy.Check(plan);
+    }
+
+    private static void CheckRanks(FabricPlan plan)
+    {
+        plan.Environment.Validate(plan.Devices.Count, plan.NumNodes);
+        CheckRank(plan, "local rank", plan.LocalRank, plan.LocalWorldSize);
+        CheckRank(plan, "node rank", plan.NodeRank, plan.NumNodes);
+        CheckRank(plan, "global rank", plan.GlobalRank, plan.WorldSize);
+    }
+
+    private static void CheckRank(FabricPlan plan, string kind, int rank, int count)
+    {
+        if (rank < 0 || rank >= count)
+            throw new ArgumentException(
+                $"The environment '{plan.Environment.Name}' says {kind} {rank}, which does not fit devices={plan.Devices.Count} and numNodes={plan.NumNodes}: ranks count from 0, so {count - 1} is the largest.", "devices");
     }
 }

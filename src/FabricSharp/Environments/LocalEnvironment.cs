@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace FabricSharp.Environments;
 
 /// <summary>
@@ -8,14 +6,16 @@ namespace FabricSharp.Environments;
 /// </summary>
 internal sealed class LocalEnvironment : ClusterEnvironment
 {
-    private LocalEnvironment(int? localRank, string mainAddress, int mainPort, int nodeRank, int? worldSize)
+    private LocalEnvironment(LauncherVariables variables, string? hint)
     {
+        var localRank = variables.Number("LOCAL_RANK", 0, LauncherVariables.LargestRank);
         CreatesProcessesExternally = localRank is not null;
         LocalRank = localRank ?? 0;
-        MainAddress = mainAddress;
-        MainPort = mainPort;
-        NodeRank = nodeRank;
-        WorldSize = worldSize;
+        MainAddress = variables.Text("MASTER_ADDR") ?? "127.0.0.1";
+        MainPort = variables.Port("MASTER_PORT") ?? 0;
+        NodeRank = variables.Number("NODE_RANK", 0, LauncherVariables.LargestRank) ?? variables.Number("GROUP_RANK", 0, LauncherVariables.LargestRank) ?? 0;
+        WorldSize = variables.Number("WORLD_SIZE", 1, LauncherVariables.LargestWorld);
+        Warnings = CreatesProcessesExternally || hint is null ? [] : [hint];
     }
 
     public override string Name => "local";
@@ -32,21 +32,9 @@ internal sealed class LocalEnvironment : ClusterEnvironment
 
     public override int? WorldSize { get; }
 
-    /// <param name="variable">Reads an environment variable.</param>
-    public static LocalEnvironment Read(Func<string, string?> variable) => new(
-        Number(variable, "LOCAL_RANK", 0, 100_000),
-        variable("MASTER_ADDR") is { Length: > 0 } address ? address : "127.0.0.1",
-        Number(variable, "MASTER_PORT", 0, 65535) ?? 0,
-        Number(variable, "NODE_RANK", 0, 100_000) ?? Number(variable, "GROUP_RANK", 0, 100_000) ?? 0,
-        Number(variable, "WORLD_SIZE", 1, 1_000_000));
+    public override IReadOnlyList<string> Warnings { get; }
 
-    private static int? Number(Func<string, string?> variable, string name, int smallest, int largest)
-    {
-        var text = variable(name);
-        if (string.IsNullOrEmpty(text))
-            return null;
-        if (int.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out var number) && number >= smallest && number <= largest)
-            return number;
-        throw new ArgumentException($"The environment variable {name}={text} must be a whole number from {smallest} to {largest}. Unset it to start the ranks from this program.");
-    }
+    /// <param name="variable">Reads an environment variable.</param>
+    public static LocalEnvironment Read(Func<string, string?> variable) =>
+        new(new LauncherVariables(variable, "Unset it to start the ranks from this program."), SlurmEnvironment.UnusedSrun(variable));
 }

@@ -75,6 +75,30 @@ public sealed class SubprocessLauncherTests
     }
 
     [Theory]
+    [InlineData("ddp_notebook")]
+    [InlineData("ddp_spawn")]
+    [InlineData("ddp")]
+    public async Task LaunchFunction_RanksStartedFromOutside_RunsOnThoseOnly(string strategy)
+    {
+        var port = FreePort();
+        (string, string?)[] Environment(int rank) => [("LOCAL_RANK", $"{rank}"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", $"{port}")];
+        using var second = RunningProgram.Worker($"launch-function strategy={strategy}", Environment(1));
+        using var first = RunningProgram.Worker($"launch-function strategy={strategy}", Environment(0));
+        var limit = TimeSpan.FromSeconds(30);
+        var reports = new[] { Assert.Single((await first.EndAsync(limit)).Reports), Assert.Single((await second.EndAsync(limit)).Reports) };
+        Assert.Equal([0, 1], reports.Select(report => report.GetProperty("rank").GetInt32()));
+        Assert.All(reports, report => Assert.Equal(3, report.GetProperty("sum").GetDouble()));
+    }
+
+    [Fact]
+    public async Task Launch_Twice_IsRefusedBeforeAnythingStarts()
+    {
+        var result = await RunningProgram.RunWorkerAsync("launch-twice ranks=2");
+        Assert.All(result.ReportsOf(2), report => Assert.Contains("The launcher can only create subprocesses once", report.GetProperty("message").GetString(), StringComparison.Ordinal));
+        Assert.DoesNotContain("another store", result.Output, StringComparison.Ordinal); // that of ranks that were started a second time
+    }
+
+    [Theory]
     [InlineData("strategy=ddp_find_unused_parameter_true", "Did you mean 'ddp_find_unused_parameters_true'?")]
     [InlineData("strategy=ddp_fork", "a .NET process cannot be forked")]
     [InlineData("ranks=0", "devices=0")]

@@ -12,6 +12,7 @@ internal static class LaunchFacts
             rank = fabric.GlobalRank,
             localRank = fabric.LocalRank,
             nodeRank = fabric.NodeRank,
+            sum = fabric.AllReduce(fabric.GlobalRank + 1.0, "sum"),
             world = fabric.WorldSize,
             process = Environment.ProcessId,
             arguments = Environment.GetCommandLineArgs()[1..],
@@ -20,5 +21,29 @@ internal static class LaunchFacts
         });
         Console.Error.WriteLine($"a word on standard error from rank {fabric.GlobalRank}");
         fabric.Print("printed once");
+    }
+
+    public static void LaunchTwice(Settings settings)
+    {
+        var fabric = settings.Launch();
+        var port = Environment.GetEnvironmentVariable("MASTER_PORT");
+        Report.Outcome(fabric.GlobalRank, fabric.Launch);
+        Console.WriteLine(port == Environment.GetEnvironmentVariable("MASTER_PORT") ? "the same store" : "another store");
+        fabric.Barrier();
+    }
+
+    public static void LaunchFunction(Settings settings)
+    {
+        using var fabric = new Fabric(accelerator: "cpu", devices: 2, strategy: settings.Text("strategy"));
+        fabric.Launch(f => Report.Send(new { rank = f.GlobalRank, sum = f.AllReduce(f.GlobalRank + 1.0, "sum"), process = Environment.ProcessId }));
+    }
+
+    /// <summary>What torchrun's agent does: serves the store on <c>port</c> until it is killed.</summary>
+    public static void ServeStore(Settings settings)
+    {
+        using var store = new Collectives.TCPStore("127.0.0.1", settings.Number("port", 0), isServer: true);
+        Console.WriteLine("serving");
+        Console.Out.Flush();
+        new ManualResetEvent(false).WaitOne(TimeSpan.FromSeconds(120));
     }
 }

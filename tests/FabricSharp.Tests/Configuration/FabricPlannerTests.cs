@@ -76,7 +76,7 @@ public class FabricPlannerTests
     public void Make_WorldSizeOfTheEnvironmentDiffers_IsRefused()
     {
         var e = Assert.Throws<ArgumentException>(() => FabricPlanner.Make("cpu", "ddp", 2, 1, Of(("LOCAL_RANK", "0"), ("WORLD_SIZE", "4"))));
-        Assert.Contains("the product (2) does not match the world size (4)", e.Message);
+        Assert.Contains("You set `devices=2` and `numNodes=1` in Fabric, but the product (2 * 1) does not match the world size (4)", e.Message);
     }
 
     [Fact]
@@ -84,12 +84,12 @@ public class FabricPlannerTests
         Assert.Equal(2, FabricPlanner.Make("cpu", "ddp", 2, 1, Of(("WORLD_SIZE", "4"))).WorldSize);
 
     [Theory]
-    [InlineData("LOCAL_RANK", "2")]
-    [InlineData("NODE_RANK", "1")]
-    public void Make_RankOutOfRange_IsRefused(string name, string value)
+    [InlineData("LOCAL_RANK", "2", "local rank 2")]
+    [InlineData("NODE_RANK", "1", "node rank 1")]
+    public void Make_RankOutOfRange_IsRefused(string name, string value, string expected)
     {
         var e = Assert.Throws<ArgumentException>(() => FabricPlanner.Make("cpu", "ddp", 2, 1, Of((name, value), ("LOCAL_RANK", "0"))));
-        Assert.Contains($"{name}={value}", e.Message);
+        Assert.Contains($"The environment 'local' says {expected}", e.Message);
         Assert.Contains("ranks count from 0", e.Message);
     }
 

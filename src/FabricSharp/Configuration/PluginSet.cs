@@ -1,0 +1,32 @@
+using FabricSharp.Environments;
+
+namespace FabricSharp.Configuration;
+
+/// <summary>The plugins of a Fabric by kind, at most one of each.</summary>
+/// <param name="Environment">Where ranks come from; null: to be detected.</param>
+internal sealed record PluginSet(ClusterEnvironment? Environment)
+{
+    /// <exception cref="ArgumentException">An object is of no known kind, or two are of one kind.</exception>
+    public static PluginSet From(IEnumerable<object>? plugins)
+    {
+        var all = plugins?.ToList() ?? [];
+        if (all.Find(plugin => plugin is not ClusterEnvironment) is { } unknown)
+            throw Unknown(unknown.GetType().Name);
+        if (all.Contains(null!))
+            throw Unknown("null");
+        return new PluginSet(Single<ClusterEnvironment>(all));
+    }
+
+    private static T? Single<T>(List<object> plugins)
+        where T : class
+    {
+        var ofKind = plugins.OfType<T>().ToList();
+        if (ofKind.Count > 1)
+            throw new ArgumentException(
+                $"Received multiple values for {typeof(T).Name} flags in `plugins`: {string.Join(", ", ofKind.Select(plugin => plugin.GetType().Name))}. Give one.", nameof(plugins));
+        return ofKind.FirstOrDefault();
+    }
+
+    private static ArgumentException Unknown(string type) =>
+        new($"Found invalid type for plugin {type}. Expected one of: {nameof(ClusterEnvironment)}.", "plugins");
+}
