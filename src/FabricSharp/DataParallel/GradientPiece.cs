@@ -63,6 +63,8 @@ internal sealed class GradientPiece
         var first = Slots[begin];
         var last = Slots[end - 1];
         var bytes = first.IsPooled ? first.Bytes : last.Offset + last.Bytes - first.Offset;
+        if (!reduction.IsNeeded)
+            return 0;
         if (bytes > 0)
             _reductions.Add(first.IsPooled ? reduction.OfPooled(first) : reduction.OfRun(first, bytes));
         return bytes;
@@ -72,6 +74,9 @@ internal sealed class GradientPiece
 /// <summary>How the reducer has gradients averaged.</summary>
 internal readonly record struct GradientReduction(GradientChannel Channel, GradientPool? Pool, double Scale)
 {
+    /// <summary>With one rank there is nothing to average with.</summary>
+    public bool IsNeeded => Scale != 1;
+
     public Work OfPooled(ParameterSlot slot) =>
         Channel.ReduceInPlace(Pool!, slot.Index, slot.PoolData, slot.ElementCount, slot.Type, Scale);
 
