@@ -1,6 +1,7 @@
 using FabricSharp.Accelerators;
 using FabricSharp.Configuration;
 using FabricSharp.Launching;
+using FabricSharp.Loggers;
 using FabricSharp.Strategies;
 using static TorchSharp.torch;
 
@@ -30,11 +31,17 @@ public sealed partial class Fabric : IDisposable
     /// <c>"ddp_find_unused_parameters_true"</c> or <c>new DDPStrategy(findUnusedParameters: true)</c>.</param>
     /// <param name="devices">Devices per machine, so the number of ranks there: <c>"auto"</c>, <c>2</c>, <c>"0,1"</c>, <c>new[] { 0, 1 }</c>.</param>
     /// <param name="numNodes">The number of machines. <value>Default 1.</value></param>
+    /// <param name="callbacks">Objects whose methods <see cref="Call"/> calls, in this order. <value>Default none.</value></param>
+    /// <param name="loggers">Where <see cref="Log"/> writes. <value>Default none.</value></param>
     /// <exception cref="ArgumentException">A value is unknown, impossible here, or contradicts another; the message names the accepted ones.</exception>
-    public Fabric(AcceleratorChoice accelerator = default, StrategyChoice strategy = default, DeviceSelection devices = default, int numNodes = 1)
-        : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable))
+    public Fabric(
+        AcceleratorChoice accelerator = default, StrategyChoice strategy = default, DeviceSelection devices = default, int numNodes = 1,
+        IEnumerable<object>? callbacks = null, IEnumerable<ILogger>? loggers = null)
+        : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable) with { Callbacks = [.. callbacks ?? []], Loggers = [.. loggers ?? []] })
     {
         Strategy.Attach(_plan);
+        foreach (var logger in _plan.Loggers.OfType<FileLogger>())
+            logger.BindTo(GlobalRank);
     }
 
     internal Fabric(FabricPlan plan)
@@ -47,6 +54,7 @@ public sealed partial class Fabric : IDisposable
     internal static Fabric ForThread(FabricPlan plan)
     {
         plan.Strategy.Attach(plan);
+        LoggingRank.EnterThread(plan.GlobalRank);
         return new Fabric(plan);
     }
 
@@ -83,6 +91,7 @@ public sealed partial class Fabric : IDisposable
         _handlers.ForEach(handler => handler.Dispose());
         Strategy.Dispose();
         _store?.Dispose();
+        SaveLogs();
     }
 
     private void RequireLaunched(string member)
