@@ -20,6 +20,7 @@ internal static class Scenario
         ["slow-barrier"] = RankFailures.NeverCome,
         ["echo"] = LaunchFacts.Echo,
         ["collectives"] = CollectiveCalls.Run,
+        ["log"] = Logging.Run,
     };
 
     public static Action<Settings> Find(string name) =>

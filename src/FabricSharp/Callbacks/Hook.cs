@@ -14,7 +14,8 @@ internal static class Hook
         var methods = members.OfType<MethodInfo>().Where(method => !method.ContainsGenericParameters).ToList();
         if (methods.Count > 0)
         {
-            Call(callback, Best(methods, arguments), arguments);
+            var method = Best(methods, arguments);
+            Call(callback, method, method.GetParameters(), arguments);
             return true;
         }
 
@@ -30,9 +31,13 @@ internal static class Hook
             _ => (typeof(void), null),
         };
         if (value is Delegate function)
-            Call(function, type.GetMethod("Invoke") ?? function.GetType().GetMethod("Invoke")!, arguments);
+            Call(function, function.GetType().GetMethod("Invoke")!, ParametersOf(function), arguments);
         return value is Delegate || typeof(Delegate).IsAssignableFrom(type); // a null delegate is a hook that nobody wants to hear
     }
+
+    /// <summary>The names are those of the function, not of its type; what the delegate holds already stands in front.</summary>
+    private static ParameterInfo[] ParametersOf(Delegate function) =>
+        function.Method.GetParameters()[^function.GetType().GetMethod("Invoke")!.GetParameters().Length..];
 
     /// <summary>Of several methods of one name the one that can be called and takes most.</summary>
     private static MethodInfo Best(List<MethodInfo> methods, IReadOnlyDictionary<string, object?> arguments) => methods
@@ -45,23 +50,23 @@ internal static class Hook
 
     private static bool IsForAll(ParameterInfo parameter) => parameter.ParameterType == typeof(IReadOnlyDictionary<string, object?>);
 
-    private static void Call(object target, MethodInfo method, IReadOnlyDictionary<string, object?> arguments)
+    private static void Call(object target, MethodInfo method, ParameterInfo[] parameters, IReadOnlyDictionary<string, object?> arguments)
     {
-        var values = method.GetParameters().Select(parameter => ValueOf(parameter, method, arguments)).ToArray();
+        var values = parameters.Select(parameter => ValueOf(parameter, arguments)).ToArray();
         var result = method.Invoke(method.IsStatic ? null : target, BindingFlags.DoNotWrapExceptions, null, values, null);
         if (result is Task task)
             task.GetAwaiter().GetResult(); // else its failure would be lost
     }
 
-    private static object? ValueOf(ParameterInfo parameter, MethodInfo method, IReadOnlyDictionary<string, object?> arguments)
+    private static object? ValueOf(ParameterInfo parameter, IReadOnlyDictionary<string, object?> arguments)
     {
         if (arguments.TryGetValue(parameter.Name!, out var value))
             return Fits(parameter.ParameterType, value) ? value : throw new ArgumentException(
-                $"The parameter `{parameter.Name}` of the callback `{NameOf(method)}` is a {parameter.ParameterType.Name}, but `Call` gave {(value is null ? "null" : $"a {value.GetType().Name}")}.", parameter.Name);
+                $"The parameter `{parameter.Name}` of the callback `{NameOf(parameter.Member)}` is a {parameter.ParameterType.Name}, but `Call` gave {(value is null ? "null" : $"a {value.GetType().Name}")}.", parameter.Name);
         if (parameter.HasDefaultValue)
             return parameter.DefaultValue;
         return IsForAll(parameter) ? arguments : throw new ArgumentException(
-            $"The callback `{NameOf(method)}` has a parameter `{parameter.Name}` that `Call` did not give. Given: {string.Join(", ", arguments.Keys)}. Give it, or give the parameter a default.", parameter.Name);
+            $"The callback `{NameOf(parameter.Member)}` has a parameter `{parameter.Name}` that `Call` did not give. Given: {string.Join(", ", arguments.Keys)}. Give it, or give the parameter a default.", parameter.Name);
     }
 
     private static bool Fits(Type type, object? value) => value is null ? !type.IsValueType || Nullable.GetUnderlyingType(type) is not null : Widens(type, value);
@@ -69,5 +74,5 @@ internal static class Hook
     private static bool Widens(Type type, object value) =>
         type.IsInstanceOfType(value) || (type == typeof(long) && value is int) || (type == typeof(double) && value is float or int or long);
 
-    private static string NameOf(MethodInfo method) => $"{method.DeclaringType?.Name}.{method.Name}";
+    private static string NameOf(MemberInfo method) => $"{method.DeclaringType?.Name}.{method.Name}";
 }

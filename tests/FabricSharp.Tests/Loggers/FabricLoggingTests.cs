@@ -26,7 +26,7 @@ public class FabricLoggingTests
             fabric.Log("b", 2.5f);
             fabric.Log("c", true, 1);
             using var weight = ones(1, 1, requires_grad: true);
-            fabric.LogDict(new() { ["half"] = tensor((Half)0.5), ["long"] = tensor(3L), ["grad"] = weight * 4, ["bool"] = tensor(true) }, 2);
+            fabric.LogDict(new() { ["half"] = tensor(0.5f).to(ScalarType.Float16), ["long"] = tensor(3L), ["grad"] = weight * 4, ["bool"] = tensor(true) }, 2);
             fabric.LogDict(new Dictionary<string, double> { ["d"] = 0.1 }, 3);
             fabric.LogDict(new Dictionary<string, Tensor> { ["t"] = tensor(6f) }, 4);
         }
