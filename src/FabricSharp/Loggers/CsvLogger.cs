@@ -5,7 +5,7 @@ namespace FabricSharp.Loggers;
 
 /// <summary>
 /// Writes metrics to <c>root/name/version_N/metrics.csv</c>: a row for each call, the columns sorted by name, a column <c>step</c> always among
-/// them; UTF-8, numbers with a point. A new metric adds a column; earlier rows are kept, with blanks. Hyper-parameters go to
+/// them (a metric of that name is replaced by it); UTF-8, numbers with a point. A new metric adds a column; earlier rows are kept, with blanks. Hyper-parameters go to
 /// <c>hparams.json</c> beside it. Only rank 0 writes.
 /// </summary>
 public sealed class CsvLogger : FileLogger

@@ -7,21 +7,23 @@ namespace FabricSharp.Tests.Loggers;
 internal static class EventFileReader
 {
     /// <summary>Every event of the file; a wrong checksum or a torn record fails the test.</summary>
-    public static List<Event> Read(string path)
+    public static List<Event> Read(string path) => [.. Records(path).Select(record => new Event(new Message(record)))];
+
+    public static List<byte[]> Records(string path)
     {
         var bytes = File.ReadAllBytes(path);
-        var events = new List<Event>();
+        var records = new List<byte[]>();
         for (var at = 0; at < bytes.Length;)
         {
             var length = checked((int)BinaryPrimitives.ReadUInt64LittleEndian(bytes.AsSpan(at)));
             Assert.Equal(MaskedCrc(bytes.AsSpan(at, 8)), BinaryPrimitives.ReadUInt32LittleEndian(bytes.AsSpan(at + 8)));
             var data = bytes.AsSpan(at + 12, length);
             Assert.Equal(MaskedCrc(data), BinaryPrimitives.ReadUInt32LittleEndian(bytes.AsSpan(at + 12 + length)));
-            events.Add(new Event(new Message(data.ToArray())));
+            records.Add(data.ToArray());
             at += 16 + length;
         }
 
-        return events;
+        return records;
     }
 
     public static uint MaskedCrc(ReadOnlySpan<byte> bytes)

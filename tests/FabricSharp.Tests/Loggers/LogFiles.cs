@@ -33,7 +33,11 @@ internal sealed class ManualTime(DateTimeOffset now) : TimeProvider
 
     public DateTimeOffset Now { get; private set; } = now;
 
+    public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
     public override DateTimeOffset GetUtcNow() => Now;
+
+    public override long GetTimestamp() => Now.Ticks;
 
     public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
     {

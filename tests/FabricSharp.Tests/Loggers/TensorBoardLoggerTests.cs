@@ -37,6 +37,22 @@ public class TensorBoardLoggerTests
     }
 
     [Fact]
+    public void LogMetrics_Events_AreWhatTensorBoardsOwnDefinitionsRead()
+    {
+        using var files = new LogFiles();
+        using (var logger = Make(files))
+        {
+            logger.LogMetrics(Metrics(("loss", 0.5)), -3);
+            logger.LogHyperparameters(new Dictionary<string, object?> { ["lr"] = 1 });
+        }
+
+        var events = EventFileReader.Records(files[files.All.Single()]).Select(Tensorboard.Event.Parser.ParseFrom).ToList(); // generated from TensorBoard's .proto files
+        Assert.Equal("brain.Event:2", events[0].FileVersion);
+        Assert.Equal(("loss", 0.5f, -3L), (events[1].Summary.Value[0].Tag, events[1].Summary.Value[0].SimpleValue, events[1].Step));
+        Assert.Equal(["hparams", "hparams", "hparams"], events.Skip(3).Select(e => e.Summary.Value[0].Metadata.PluginData.PluginName));
+    }
+
+    [Fact]
     public void LogMetrics_LengthsOfMessages_AroundVarintBordersCanBeRead()
     {
         using var files = new LogFiles();
