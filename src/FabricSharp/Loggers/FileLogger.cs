@@ -22,7 +22,7 @@ public abstract class FileLogger : ILogger, IDisposable
         ArgumentException.ThrowIfNullOrWhiteSpace(rootDirectory);
         RootDirectory = LogFolder.Expand(rootDirectory);
         Name = name ?? "";
-        _version = version;
+        _version = version is { Text: not null } ? version : null;
         _prefix = string.IsNullOrEmpty(prefix) ? "" : prefix + "-";
         _flushInterval = flushInterval ?? TimeSpan.FromSeconds(10);
         ArgumentOutOfRangeException.ThrowIfLessThan(_flushInterval, TimeSpan.Zero, nameof(flushInterval));
