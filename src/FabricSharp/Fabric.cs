@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using FabricSharp.Accelerators;
 using FabricSharp.Configuration;
 using FabricSharp.Launching;
+using FabricSharp.Loggers;
 using FabricSharp.Strategies;
 using static TorchSharp.torch;
 
@@ -34,13 +35,24 @@ public sealed partial class Fabric : IDisposable
     /// <param name="devices">Devices per machine, so the number of ranks there: <c>"auto"</c>, <c>2</c>, <c>"0,1"</c>, <c>new[] { 0, 1 }</c>.</param>
     /// <param name="numNodes">The number of machines. <value>Default 1.</value></param>
     /// <param name="plugins">Parts to be used in place of those that Fabric chooses: at most one <see cref="Environments.ClusterEnvironment"/>.</param>
+    /// <param name="callbacks">Objects whose methods <see cref="Call"/> calls, in this order. <value>Default none.</value></param>
+    /// <param name="loggers">Where <see cref="Log"/> writes. <value>Default none.</value></param>
     /// <exception cref="ArgumentException">A value is unknown, impossible here, or contradicts another; the message names the accepted ones.</exception>
-    public Fabric(AcceleratorChoice accelerator = default, StrategyChoice strategy = default, DeviceSelection devices = default, int numNodes = 1, IEnumerable<object>? plugins = null)
-        : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable, plugins))
+    public Fabric(
+        AcceleratorChoice accelerator = default,
+        StrategyChoice strategy = default,
+        DeviceSelection devices = default,
+        int numNodes = 1,
+        IEnumerable<object>? plugins = null,
+        IEnumerable<object>? callbacks = null,
+        IEnumerable<ILogger>? loggers = null)
+        : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable, plugins) with { Callbacks = [.. callbacks ?? []], Loggers = [.. loggers ?? []] })
     {
         Strategy.Attach(_plan);
         if (IsGlobalZero)
             WarnOnce(_plan.Warnings);
+        foreach (var logger in _plan.Loggers.OfType<FileLogger>())
+            logger.BindTo(GlobalRank);
     }
 
     internal Fabric(FabricPlan plan)
@@ -53,6 +65,7 @@ public sealed partial class Fabric : IDisposable
     internal static Fabric ForThread(FabricPlan plan)
     {
         plan.Strategy.Attach(plan);
+        LoggingRank.EnterThread(plan.GlobalRank);
         return new Fabric(plan);
     }
 
@@ -89,6 +102,7 @@ public sealed partial class Fabric : IDisposable
         _handlers.ForEach(handler => handler.Dispose());
         Strategy.Dispose();
         _store?.Dispose();
+        SaveLogs();
     }
 
     /// <summary>A program that makes several Fabrics shows each warning once.</summary>

@@ -23,6 +23,7 @@ internal static class Scenario
         ["launch-function"] = LaunchFacts.LaunchFunction,
         ["serve-store"] = LaunchFacts.ServeStore,
         ["collectives"] = CollectiveCalls.Run,
+        ["log"] = Logging.Run,
     };
 
     public static Action<Settings> Find(string name) =>

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using FabricSharp.Collectives;
 using FabricSharp.Interop.Posix;
+using FabricSharp.Loggers;
 
 namespace FabricSharp.Launching;
 
@@ -176,6 +177,7 @@ internal sealed class SubprocessLauncher
 
     private static void ExitNow(int code)
     {
+        UnsavedLogs.SaveAll(); // this may be rank 0, and exit handlers do not run
         if (PosixApi.IsSupported)
             PosixApi.ExitNow(code);
         Environment.Exit(code);

@@ -3,6 +3,7 @@ using FabricSharp.Checkpointing;
 using FabricSharp.Collectives;
 using FabricSharp.Data;
 using FabricSharp.DataParallel;
+using FabricSharp.Diagnostics;
 
 namespace FabricSharp.Tests.Conventions;
 
@@ -21,6 +22,7 @@ public class AssemblyConventionTests
         [typeof(UnfinishedReductionException)] = typeof(InvalidOperationException),
         [typeof(CheckpointException)] = typeof(Exception),
         [typeof(DatasetItemException)] = typeof(Exception),
+        [typeof(TrainingSpikeException)] = typeof(Exception),
     };
 
     [Fact]
