@@ -61,6 +61,8 @@ public sealed partial class Fabric
     {
         RequireFirstLaunch();
         Strategy.Connect(new PrefixStore("default_pg/0", store), GlobalRank, WorldSize);
+        if (Precision.Scaler is { } scaler)
+            scaler.Group ??= Strategy.Group;
     }
 
     private void RequireFirstLaunch()

@@ -1,6 +1,7 @@
 using FabricSharp.Accelerators;
 using FabricSharp.Configuration;
 using FabricSharp.Launching;
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 using static TorchSharp.torch;
 
@@ -17,12 +18,16 @@ namespace FabricSharp;
 public sealed partial class Fabric : IDisposable
 {
     private readonly FabricPlan _plan;
+
+    /// <summary>Null where the loss is not scaled.</summary>
+    private readonly ScaledTraining? _scaled;
+
     private bool _disposed;
 
     static Fabric() => ParentWatch.StartWhereLaunched();
 
     /// <summary>
-    /// Resolves the arguments, the environment (LT_ACCELERATOR, LT_STRATEGY, LT_DEVICES, LT_NUM_NODES, LOCAL_RANK, …) and the defaults
+    /// Resolves the arguments, the environment (LT_ACCELERATOR, LT_STRATEGY, LT_DEVICES, LT_NUM_NODES, LT_PRECISION, LOCAL_RANK, …) and the defaults
     /// into one plan. Starts nothing. Local.
     /// </summary>
     /// <param name="accelerator">The hardware: <c>"auto"</c>, <c>"cpu"</c>, <c>"cuda"</c>, <c>"gpu"</c>, <c>"mps"</c> or an object.</param>
@@ -30,9 +35,11 @@ public sealed partial class Fabric : IDisposable
     /// <c>"ddp_find_unused_parameters_true"</c> or <c>new DDPStrategy(findUnusedParameters: true)</c>.</param>
     /// <param name="devices">Devices per machine, so the number of ranks there: <c>"auto"</c>, <c>2</c>, <c>"0,1"</c>, <c>new[] { 0, 1 }</c>.</param>
     /// <param name="numNodes">The number of machines. <value>Default 1.</value></param>
+    /// <param name="precision">In which element types models are kept and compute: a name of <see cref="PrecisionPlugin.Available"/> such as
+    /// <c>"bf16-mixed"</c>, a number of bits, or an object. <value>Default <c>"32-true"</c>.</value></param>
     /// <exception cref="ArgumentException">A value is unknown, impossible here, or contradicts another; the message names the accepted ones.</exception>
-    public Fabric(AcceleratorChoice accelerator = default, StrategyChoice strategy = default, DeviceSelection devices = default, int numNodes = 1)
-        : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable))
+    public Fabric(AcceleratorChoice accelerator = default, StrategyChoice strategy = default, DeviceSelection devices = default, int numNodes = 1, PrecisionChoice? precision = null)
+        : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable, precision))
     {
         Strategy.Attach(_plan);
     }
@@ -40,6 +47,7 @@ public sealed partial class Fabric : IDisposable
     internal Fabric(FabricPlan plan)
     {
         _plan = plan;
+        _scaled = plan.Precision.Scaler is { IsEnabled: true } scaler ? new ScaledTraining(scaler) : null;
         Device = plan.Accelerator.DeviceAt(plan.Devices[Math.Min(plan.LocalRank, plan.Devices.Count - 1)]);
     }
 
@@ -58,6 +66,9 @@ public sealed partial class Fabric : IDisposable
 
     /// <summary>How ranks share the work.</summary>
     public Strategy Strategy => _plan.Strategy;
+
+    /// <summary>In which element types models are kept and compute.</summary>
+    public PrecisionPlugin Precision => _plan.Precision;
 
     /// <summary>This process's number among all, from 0.</summary>
     public int GlobalRank => _plan.GlobalRank;

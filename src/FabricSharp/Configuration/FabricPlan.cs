@@ -1,5 +1,6 @@
 using FabricSharp.Accelerators;
 using FabricSharp.Environments;
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 
 namespace FabricSharp.Configuration;
@@ -12,6 +13,9 @@ namespace FabricSharp.Configuration;
 /// <param name="Environment">Where ranks come from.</param>
 internal sealed record FabricPlan(Accelerator Accelerator, IReadOnlyList<int> Devices, int NumNodes, Strategy Strategy, ClusterEnvironment Environment)
 {
+    /// <summary>In which element types the models compute.</summary>
+    public PrecisionPlugin Precision { get; init; } = new FullPrecision();
+
     public int LocalWorldSize => Strategy.IsDistributed ? Devices.Count : 1;
 
     public int WorldSize => Strategy.IsDistributed ? Devices.Count * NumNodes : 1;

@@ -1,6 +1,7 @@
 using System.Globalization;
 using FabricSharp.Accelerators;
 using FabricSharp.Environments;
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 
 namespace FabricSharp.Configuration;
@@ -12,19 +13,23 @@ namespace FabricSharp.Configuration;
 /// </summary>
 internal static class FabricPlanner
 {
-    public static FabricPlan Make(AcceleratorChoice accelerator, StrategyChoice strategy, DeviceSelection devices, int numNodes, Func<string, string?> variable)
+    public static FabricPlan Make(AcceleratorChoice accelerator, StrategyChoice strategy, DeviceSelection devices, int numNodes, Func<string, string?> variable, PrecisionChoice? precision = null)
     {
         accelerator = Override(accelerator, accelerator.IsDefault, "LT_ACCELERATOR", "accelerator", text => text, variable);
         strategy = Override(strategy, strategy.IsDefault, "LT_STRATEGY", "strategy", text => text, variable);
         devices = Override(devices, devices.IsAuto, "LT_DEVICES", "devices", text => text, variable);
         numNodes = Override(numNodes, numNodes == 1, "LT_NUM_NODES", "numNodes", ParseNodes, variable);
+        precision = Override(precision, precision is null, "LT_PRECISION", "precision", text => (PrecisionChoice?)text, variable);
         if (numNodes < 1)
             throw new ArgumentException($"`numNodes` must be a positive integer, but got {numNodes}.", nameof(numNodes));
 
         var hardware = accelerator.Accelerator ?? AcceleratorRegistry.Resolve(accelerator.Name ?? "auto");
         var selected = hardware.Resolve(devices);
         var chosen = strategy.Strategy ?? StrategyRegistry.Resolve(strategy.Name ?? "auto", selected.Count, numNodes);
-        var plan = new FabricPlan(hardware, selected, numNodes, chosen, LocalEnvironment.Read(variable));
+        var plan = new FabricPlan(hardware, selected, numNodes, chosen, LocalEnvironment.Read(variable))
+        {
+            Precision = Resolve(precision, hardware.DeviceAt(selected[0]).type, variable),
+        };
         Check(plan);
         return plan;
     }
@@ -39,6 +44,14 @@ internal static class FabricPlanner
         if (variable("LT_CLI_USED") == "1")
             throw new ArgumentException($"Your code has `Fabric({parameter}={argument}, ...)` but it conflicts with the value `{parameter}={text}` set through the CLI. Remove it either from the CLI or from the Fabric object.", parameter);
         return argument;
+    }
+
+    private static PrecisionPlugin Resolve(PrecisionChoice? precision, TorchSharp.DeviceType device, Func<string, string?> variable)
+    {
+        if (precision is not { } choice)
+            return new FullPrecision();
+        Action<string> warn = variable("LOCAL_RANK") is null or "0" ? PrecisionNotices.WarnOnce : _ => { };
+        return choice.Plugin ?? PrecisionNames.Resolve(choice.Name, device, warn);
     }
 
     private static int ParseNodes(string text) =>
@@ -59,5 +72,6 @@ internal static class FabricPlanner
             throw new ArgumentException(
                 $"LOCAL_RANK={plan.LocalRank} and NODE_RANK={plan.NodeRank} do not fit devices={plan.Devices.Count} and numNodes={plan.NumNodes}: ranks count from 0.", "devices");
         plan.Strategy.Check(plan);
+        plan.Precision.Check(plan);
     }
 }
