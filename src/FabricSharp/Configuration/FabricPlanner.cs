@@ -28,7 +28,7 @@ internal static class FabricPlanner
         var chosen = strategy.Strategy ?? StrategyRegistry.Resolve(strategy.Name ?? "auto", selected.Count, numNodes);
         var plan = new FabricPlan(hardware, selected, numNodes, chosen, LocalEnvironment.Read(variable))
         {
-            Precision = Resolve(precision, hardware.DeviceAt(selected[0]).type, variable),
+            Precision = Resolve(precision, hardware.DeviceType, variable),
         };
         Check(plan);
         return plan;

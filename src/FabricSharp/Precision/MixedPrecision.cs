@@ -48,7 +48,7 @@ public sealed class MixedPrecision : PrecisionPlugin
 
     internal override void Check(FabricPlan plan)
     {
-        if (plan.Accelerator.DeviceAt(plan.Devices[0]).type is var device && device != Device)
+        if (plan.Accelerator.DeviceType is var device && device != Device)
             throw new ArgumentException($"precision: new MixedPrecision(\"{Name}\", DeviceType.{Device}) does not fit accelerator='{plan.Accelerator}'. Use DeviceType.{device}, or precision: \"{Name}\".", "precision");
     }
 
