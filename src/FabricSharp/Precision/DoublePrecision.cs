@@ -8,15 +8,6 @@ namespace FabricSharp.Precision;
 /// </summary>
 public sealed class DoublePrecision : PrecisionPlugin
 {
-    private readonly bool _isAlone = true;
-
-    /// <summary>Makes the plugin.</summary>
-    public DoublePrecision()
-    {
-    }
-
-    private DoublePrecision(bool isAlone) => _isAlone = isAlone;
-
     /// <inheritdoc/>
     public override string Name => "64-true";
 
@@ -27,7 +18,7 @@ public sealed class DoublePrecision : PrecisionPlugin
     public override ScalarType? InputType => ScalarType.Float64;
 
     /// <summary>New tensors are float64.</summary>
-    public override IDisposable ForwardContext() => _isAlone ? new DefaultTypeScope(ScalarType.Float64) : NoContext.Instance;
+    public override IDisposable ForwardContext() => InitContext();
 
-    internal override PrecisionPlugin CopyForThread() => new DoublePrecision(isAlone: false);
+    internal override PrecisionPlugin CopyForThread() => new DoublePrecision { SharesProcess = true };
 }

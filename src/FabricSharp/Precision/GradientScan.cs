@@ -45,7 +45,7 @@ internal static class GradientScan
         GC.KeepAlive(gradients);
     }
 
-    private static void UnscaleManaged(IEnumerable<Tensor> gradients, Tensor found, Tensor factor)
+    internal static void UnscaleManaged(IEnumerable<Tensor> gradients, Tensor found, Tensor factor)
     {
         foreach (var gradient in gradients)
         {

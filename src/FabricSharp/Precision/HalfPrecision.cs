@@ -10,7 +10,6 @@ namespace FabricSharp.Precision;
 public sealed class HalfPrecision : PrecisionPlugin
 {
     private readonly ScalarType _type;
-    private readonly bool _isAlone = true;
 
     /// <summary>Makes the plugin.</summary>
     /// <param name="precision"><c>16-true</c> or <c>bf16-true</c>.</param>
@@ -26,9 +25,6 @@ public sealed class HalfPrecision : PrecisionPlugin
         };
     }
 
-    private HalfPrecision(string precision, bool isAlone)
-        : this(precision) => _isAlone = isAlone;
-
     /// <inheritdoc/>
     public override string Name { get; }
 
@@ -39,7 +35,7 @@ public sealed class HalfPrecision : PrecisionPlugin
     public override ScalarType? InputType => _type;
 
     /// <summary>New tensors are of the narrow type.</summary>
-    public override IDisposable ForwardContext() => _isAlone ? new DefaultTypeScope(_type) : NoContext.Instance;
+    public override IDisposable ForwardContext() => InitContext();
 
-    internal override PrecisionPlugin CopyForThread() => new HalfPrecision(Name, isAlone: false);
+    internal override PrecisionPlugin CopyForThread() => new HalfPrecision(Name) { SharesProcess = true };
 }

@@ -8,6 +8,10 @@ namespace FabricSharp.Precision;
 /// In which element types a model is kept and computes: what <c>Setup</c> converts, what happens around forward passes, whether the loss
 /// is scaled. Chosen by name (see <see cref="Available"/>) or as an object, for one Fabric each.
 /// </summary>
+/// <remarks>
+/// Converted inputs live as long as the forward pass, and so does an output of the module that is handed on converted: a module that keeps
+/// one of them keeps an <c>alias()</c> or <c>detach()</c> of it.
+/// </remarks>
 public abstract class PrecisionPlugin
 {
     /// <summary>Every accepted name; <c>16</c>, <c>bf16</c>, <c>32</c> and <c>64</c> are short forms.</summary>
@@ -29,6 +33,13 @@ public abstract class PrecisionPlugin
 
     /// <summary>Whether forward passes are those of the original module, so that nothing is to be done around them.</summary>
     internal virtual bool LeavesForwardAlone => false;
+
+    /// <summary>Whether other ranks are threads of this process, so that what belongs to all of it must not be changed.</summary>
+    internal bool SharesProcess { get; init; }
+
+    /// <summary>The state in which parameters are made: new tensors have <see cref="ParameterType"/> (unless ranks are threads). Local.</summary>
+    /// <returns>Dispose it to end it.</returns>
+    public virtual IDisposable InitContext() => ParameterType is { } type && !SharesProcess ? new DefaultTypeScope(type) : NoContext.Instance;
 
     /// <summary>The state around a forward pass, for example autocast. Local.</summary>
     /// <returns>Dispose it on the same thread to end it.</returns>
@@ -63,7 +74,7 @@ public abstract class PrecisionPlugin
     {
     }
 
-    /// <summary>The same settings for a rank that is a thread, which must not change what belongs to the whole process.</summary>
+    /// <summary>The same settings for one of several ranks that are threads.</summary>
     internal virtual PrecisionPlugin CopyForThread() => this;
 
     internal static Tensor Converted(Tensor tensor, ScalarType type) =>

@@ -183,6 +183,49 @@ public sealed class ForwardTests : IDisposable
         Assert.Equal(ScalarType.Float32, zeros(1).dtype);
     }
 
+    [Theory]
+    [InlineData("32-true", ScalarType.Float32)]
+    [InlineData("64-true", ScalarType.Float64)]
+    [InlineData("bf16-true", ScalarType.BFloat16)]
+    [InlineData("bf16-mixed", ScalarType.Float32)]
+    public void InitModule_AndInitTensor_MakeThePrecisionsTypeAndEndAlsoWhenThrownThrough(string precision, ScalarType type)
+    {
+        using var fabric = Make(precision);
+        using (fabric.InitModule(emptyInit: false))
+            Assert.Equal(type, nn.Linear(3, 2).weight.dtype);
+        Assert.Equal(ScalarType.Float32, zeros(1).dtype);
+        Assert.Equal(type.ToString(), Assert.Throws<NotFiniteNumberException>(() => ThrowInside(fabric)).Message);
+        Assert.Equal(ScalarType.Float32, zeros(1).dtype);
+    }
+
+    [Fact]
+    public void InitTensor_DefaultDeviceWasAnother_MakesTensorsOnFabricsAndBringsItBack()
+    {
+        using var fabric = Make("32-true");
+        set_default_device(META);
+        try
+        {
+            using (fabric.InitTensor())
+                Assert.Equal(DeviceType.CPU, zeros(1).device_type);
+            Assert.Equal(DeviceType.META, zeros(1).device_type);
+        }
+        finally
+        {
+            set_default_device(CPU);
+        }
+    }
+
+    [Fact]
+    public void Setup_OwnPlugin_IsUsed()
+    {
+        using var fabric = new Fabric("cpu", "auto", 1, 1, new WideInputs());
+        var net = new Probe();
+        net.Linear.to(ScalarType.Float64);
+        var model = fabric.Setup(net);
+        Assert.Equal(ScalarType.Float32, model.call(ones(1, 3)).dtype);
+        Assert.Equal((ScalarType.Float64, ScalarType.Float32), (net.InputType, net.DefaultType));
+    }
+
     [Fact]
     public void Setup_AdamMadeBefore_FollowsTheParametersType()
     {
@@ -212,7 +255,22 @@ public sealed class ForwardTests : IDisposable
         Assert.Equal((ScalarType.Float32, ScalarType.Float32), (output.dtype, hidden.dtype));
     }
 
+    private static void ThrowInside(Fabric fabric)
+    {
+        using (fabric.InitTensor())
+            throw new NotFiniteNumberException(zeros(1).dtype.ToString());
+    }
+
     private static Fabric Make(string precision) => new("cpu", "auto", 1, 1, precision);
+
+    private sealed class WideInputs : PrecisionPlugin
+    {
+        public override string Name => "wide";
+
+        public override ScalarType? InputType => ScalarType.Float64;
+
+        public override IDisposable ForwardContext() => new Autocast(enabled: false);
+    }
 
     private sealed class Same() : nn.Module<Tensor, Tensor>(nameof(Same))
     {

@@ -149,6 +149,36 @@ public sealed class GradScalerTests : IDisposable
         Assert.Equal([1, 1, 1, 1, 1, 1, 1, 16], flat.data<float>().ToArray());
     }
 
+    [Theory]
+    [InlineData(16.0, 0f)]
+    [InlineData(double.NaN, 1f)]
+    [InlineData(double.NegativeInfinity, 1f)]
+    public void UnscaleManaged_WhereLibtorchHasNoEntry_DoesTheSame(double last, float expected)
+    {
+        var gradients = new[] { full(2, 16.0), full([2, 2], 16.0).t(), full(1, last) };
+        var found = zeros(1);
+        GradientScan.UnscaleManaged(gradients, found, full(1, 1.0 / 16));
+        Assert.Equal(expected, found.item<float>());
+        Assert.True(gradients[0].eq(1).all().item<bool>() && gradients[1].eq(1).all().item<bool>());
+        Assert.True(FabricSharp.Interop.LibTorch.GradientUnscaling.IsSupported == FabricSharp.Interop.LibTorch.LibTorchLibrary.IsSupported);
+    }
+
+    [Fact]
+    public void Step_SparseGradient_IsUnscaledAndChecked()
+    {
+        var table = nn.Embedding(4, 2, sparse: true);
+        var optimizer = optim.SGD(table.parameters(), 1.0);
+        var scaler = new GradScaler(initScale: 4);
+        var before = table.weight!.clone();
+        scaler.Scale(table.call(tensor(new[] { 1L })).sum()).backward();
+        scaler.Step(optimizer);
+        scaler.Update();
+        Assert.Equal([0f, 1f, 0f, 0f], (before - table.weight)[TensorIndex.Colon, 0].data<float>().ToArray());
+        table.zero_grad();
+        scaler.Scale(table.call(tensor(new[] { 1L })).sum() * double.NaN).backward();
+        Assert.Null(scaler.Step(optimizer));
+    }
+
     [Fact]
     public void Step_TwoOptimizersAndOneBadGradient_SkipsThatOneOnly()
     {
