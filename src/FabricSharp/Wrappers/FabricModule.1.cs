@@ -18,7 +18,7 @@ public sealed class FabricModule<T, TResult> : nn.Module<T, TResult>, IFabricMod
     private readonly ModuleHandler _handler;
     private readonly PrecisionPlugin? _precision;
 
-    internal FabricModule(nn.Module<T, TResult> inner, ModuleHandler handler, PrecisionPlugin? precision)
+    internal FabricModule(nn.Module<T, TResult> inner, ModuleHandler handler, PrecisionPlugin? precision = null)
         : base(inner.GetName())
     {
         _inner = inner;

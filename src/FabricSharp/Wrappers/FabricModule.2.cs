@@ -19,7 +19,7 @@ public sealed class FabricModule<T1, T2, TResult> : nn.Module<T1, T2, TResult>, 
     private readonly ModuleHandler _handler;
     private readonly PrecisionPlugin? _precision;
 
-    internal FabricModule(nn.Module<T1, T2, TResult> inner, ModuleHandler handler, PrecisionPlugin? precision)
+    internal FabricModule(nn.Module<T1, T2, TResult> inner, ModuleHandler handler, PrecisionPlugin? precision = null)
         : base(inner.GetName())
     {
         _inner = inner;

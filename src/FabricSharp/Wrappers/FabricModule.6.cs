@@ -23,7 +23,7 @@ public sealed class FabricModule<T1, T2, T3, T4, T5, T6, TResult> : nn.Module<T1
     private readonly ModuleHandler _handler;
     private readonly PrecisionPlugin? _precision;
 
-    internal FabricModule(nn.Module<T1, T2, T3, T4, T5, T6, TResult> inner, ModuleHandler handler, PrecisionPlugin? precision)
+    internal FabricModule(nn.Module<T1, T2, T3, T4, T5, T6, TResult> inner, ModuleHandler handler, PrecisionPlugin? precision = null)
         : base(inner.GetName())
     {
         _inner = inner;

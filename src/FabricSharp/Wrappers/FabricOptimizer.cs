@@ -17,7 +17,7 @@ public sealed class FabricOptimizer : optim.Optimizer
     private Parameter[]? _parameters;
     private long _passesAtLastStep;
 
-    internal FabricOptimizer(optim.Optimizer optimizer, Strategy strategy, Func<IEnumerable<ModuleHandler>> modules, ScaledTraining? scaled)
+    internal FabricOptimizer(optim.Optimizer optimizer, Strategy strategy, Func<IEnumerable<ModuleHandler>> modules, ScaledTraining? scaled = null)
         : base(IntPtr.Zero)
     {
         Optimizer = optimizer;
