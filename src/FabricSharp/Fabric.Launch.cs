@@ -63,8 +63,12 @@ public sealed partial class Fabric
         Connect(store);
     }
 
-    private void Connect(Store store) =>
+    private void Connect(Store store)
+    {
         Strategy.Connect(new PrefixStore("default_pg/0", store), GlobalRank, WorldSize);
+        if (Precision.Scaler is { } scaler)
+            scaler.Group ??= Strategy.Group;
+    }
 
     private void RequireFirstLaunch()
     {

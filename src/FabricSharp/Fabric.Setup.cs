@@ -1,3 +1,4 @@
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 using FabricSharp.Wrappers;
 using static TorchSharp.torch;
@@ -11,6 +12,9 @@ public sealed partial class Fabric
 
     /// <summary>Originals that were set up already.</summary>
     private readonly HashSet<object> _setUp = new(ReferenceEqualityComparer.Instance);
+
+    /// <summary>What a module does around its forward passes; null where that is nothing.</summary>
+    private PrecisionPlugin? ForwardPrecision => Precision.LeavesForwardAlone ? null : Precision;
 
     /// <summary>Wraps optimizers whose models were set up on their own. Local.</summary>
     /// <param name="optimizers">At least one, none of them wrapped.</param>
@@ -28,7 +32,9 @@ public sealed partial class Fabric
         ArgumentNullException.ThrowIfNull(optimizer);
         if (optimizer is FabricOptimizer || !_setUp.Add(optimizer))
             throw new ArgumentException("An optimizer should be passed only once to the `Setup` methods: this one was set up already.", nameof(optimizer));
-        return new FabricOptimizer(optimizer, Strategy, () => _handlers);
+        if (Precision.ParameterType is not null)
+            OptimizerPlacement.FollowParameters(optimizer);
+        return new FabricOptimizer(optimizer, Strategy, () => _handlers, _scaled);
     }
 
     /// <summary>Moves the module in place, makes the ranks' replicas equal, and has the strategy watch over it.</summary>
@@ -38,18 +44,18 @@ public sealed partial class Fabric
         RequireLaunched("Setup");
         if (module is IFabricModule || !_setUp.Add(module))
             throw new ArgumentException("A model should be passed only once to the `Setup` methods: this one was set up already.", nameof(module));
-        ModulePlacement.Move(module, Device);
+        ModulePlacement.Move(module, Device, Precision.ParameterType);
         var handler = Strategy.SetupModule(module);
         _handlers.Add(handler);
         return handler;
     }
 
     /// <summary>
-    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T, TResult> SetupModule<T, TResult>(nn.Module<T, TResult> module) => new(module, Prepare(module));
+    public FabricModule<T, TResult> SetupModule<T, TResult>(nn.Module<T, TResult> module) => new(module, Prepare(module), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T, TResult}"/>
     public FabricModule<T, TResult> Setup<T, TResult>(nn.Module<T, TResult> module) => SetupModule(module);
@@ -63,11 +69,11 @@ public sealed partial class Fabric
         (SetupModule(module), SetupOptimizers(optimizers));
 
     /// <summary>
-    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T1, T2, TResult> SetupModule<T1, T2, TResult>(nn.Module<T1, T2, TResult> module) => new(module, Prepare(module));
+    public FabricModule<T1, T2, TResult> SetupModule<T1, T2, TResult>(nn.Module<T1, T2, TResult> module) => new(module, Prepare(module), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T1,T2, TResult}"/>
     public FabricModule<T1, T2, TResult> Setup<T1, T2, TResult>(nn.Module<T1, T2, TResult> module) => SetupModule(module);
@@ -81,11 +87,11 @@ public sealed partial class Fabric
         (SetupModule(module), SetupOptimizers(optimizers));
 
     /// <summary>
-    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T1, T2, T3, TResult> SetupModule<T1, T2, T3, TResult>(nn.Module<T1, T2, T3, TResult> module) => new(module, Prepare(module));
+    public FabricModule<T1, T2, T3, TResult> SetupModule<T1, T2, T3, TResult>(nn.Module<T1, T2, T3, TResult> module) => new(module, Prepare(module), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T1,T2,T3, TResult}"/>
     public FabricModule<T1, T2, T3, TResult> Setup<T1, T2, T3, TResult>(nn.Module<T1, T2, T3, TResult> module) => SetupModule(module);
@@ -99,11 +105,11 @@ public sealed partial class Fabric
         (SetupModule(module), SetupOptimizers(optimizers));
 
     /// <summary>
-    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T1, T2, T3, T4, TResult> SetupModule<T1, T2, T3, T4, TResult>(nn.Module<T1, T2, T3, T4, TResult> module) => new(module, Prepare(module));
+    public FabricModule<T1, T2, T3, T4, TResult> SetupModule<T1, T2, T3, T4, TResult>(nn.Module<T1, T2, T3, T4, TResult> module) => new(module, Prepare(module), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T1,T2,T3,T4, TResult}"/>
     public FabricModule<T1, T2, T3, T4, TResult> Setup<T1, T2, T3, T4, TResult>(nn.Module<T1, T2, T3, T4, TResult> module) => SetupModule(module);
@@ -117,11 +123,11 @@ public sealed partial class Fabric
         (SetupModule(module), SetupOptimizers(optimizers));
 
     /// <summary>
-    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T1, T2, T3, T4, T5, TResult> SetupModule<T1, T2, T3, T4, T5, TResult>(nn.Module<T1, T2, T3, T4, T5, TResult> module) => new(module, Prepare(module));
+    public FabricModule<T1, T2, T3, T4, T5, TResult> SetupModule<T1, T2, T3, T4, T5, TResult>(nn.Module<T1, T2, T3, T4, T5, TResult> module) => new(module, Prepare(module), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T1,T2,T3,T4,T5, TResult}"/>
     public FabricModule<T1, T2, T3, T4, T5, TResult> Setup<T1, T2, T3, T4, T5, TResult>(nn.Module<T1, T2, T3, T4, T5, TResult> module) => SetupModule(module);
@@ -135,11 +141,11 @@ public sealed partial class Fabric
         (SetupModule(module), SetupOptimizers(optimizers));
 
     /// <summary>
-    /// Readies a model for training: it is moved to <see cref="Device"/> in place (optimizers made before stay valid, tied weights stay tied),
+    /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T1, T2, T3, T4, T5, T6, TResult> SetupModule<T1, T2, T3, T4, T5, T6, TResult>(nn.Module<T1, T2, T3, T4, T5, T6, TResult> module) => new(module, Prepare(module));
+    public FabricModule<T1, T2, T3, T4, T5, T6, TResult> SetupModule<T1, T2, T3, T4, T5, T6, TResult>(nn.Module<T1, T2, T3, T4, T5, T6, TResult> module) => new(module, Prepare(module), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T1,T2,T3,T4,T5,T6, TResult}"/>
     public FabricModule<T1, T2, T3, T4, T5, T6, TResult> Setup<T1, T2, T3, T4, T5, T6, TResult>(nn.Module<T1, T2, T3, T4, T5, T6, TResult> module) => SetupModule(module);

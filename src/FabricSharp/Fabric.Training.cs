@@ -6,7 +6,8 @@ namespace FabricSharp;
 public sealed partial class Fabric
 {
     /// <summary>
-    /// Runs the backward pass of <paramref name="loss"/>. The gradients are averaged over the ranks when it returns. Collective.
+    /// Runs the backward pass of <paramref name="loss"/>. The gradients are averaged over the ranks when it returns. With
+    /// <c>precision: "16-mixed"</c> the loss is scaled, and the gradients are until the optimizer steps. Collective.
     /// </summary>
     /// <param name="loss">A scalar that depends on parameters.</param>
     /// <param name="retainGraph">Keeps the graph for a further backward pass through it. <value>Default false.</value></param>
@@ -15,8 +16,18 @@ public sealed partial class Fabric
     {
         ArgumentNullException.ThrowIfNull(loss);
         RequireLaunched(nameof(Backward));
-        Strategy.Backward(loss, retainGraph);
+        if (_scaled is null)
+            Strategy.Backward(loss, retainGraph);
+        else
+            _scaled.Backward(loss, scaled => Strategy.Backward(scaled, retainGraph));
     }
+
+    /// <summary>
+    /// Inside this scope, operations outside a model's forward pass (a loss, say) compute as those inside it do: under autocast with the mixed
+    /// precisions, with new tensors in the precision's element type with the true ones. Local.
+    /// </summary>
+    /// <returns>Dispose it on the same thread to end the scope.</returns>
+    public IDisposable Autocast() => Precision.ForwardContext();
 
     /// <summary>
     /// Inside this scope, forward passes of <paramref name="module"/> and their backward passes do not average gradients: they accumulate on

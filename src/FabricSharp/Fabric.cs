@@ -3,6 +3,7 @@ using FabricSharp.Accelerators;
 using FabricSharp.Configuration;
 using FabricSharp.Launching;
 using FabricSharp.Loggers;
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 using static TorchSharp.torch;
 
@@ -21,12 +22,16 @@ public sealed partial class Fabric : IDisposable
     private static readonly ConcurrentDictionary<string, bool> Warned = new();
 
     private readonly FabricPlan _plan;
+
+    /// <summary>Null where the loss is not scaled.</summary>
+    private readonly ScaledTraining? _scaled;
+
     private bool _disposed;
 
     static Fabric() => ParentWatch.StartWhereLaunched();
 
     /// <summary>
-    /// Resolves the arguments, the environment (LT_ACCELERATOR, LT_STRATEGY, LT_DEVICES, LT_NUM_NODES, and the variables of torchrun,
+    /// Resolves the arguments, the environment (LT_ACCELERATOR, LT_STRATEGY, LT_DEVICES, LT_NUM_NODES, LT_PRECISION, and the variables of torchrun,
     /// SLURM, LSF, MPI or Kubeflow, which say that ranks exist already) and the defaults into one plan. Starts nothing. Local.
     /// </summary>
     /// <param name="accelerator">The hardware: <c>"auto"</c>, <c>"cpu"</c>, <c>"cuda"</c>, <c>"gpu"</c>, <c>"mps"</c> or an object.</param>
@@ -34,7 +39,10 @@ public sealed partial class Fabric : IDisposable
     /// <c>"ddp_find_unused_parameters_true"</c> or <c>new DDPStrategy(findUnusedParameters: true)</c>.</param>
     /// <param name="devices">Devices per machine, so the number of ranks there: <c>"auto"</c>, <c>2</c>, <c>"0,1"</c>, <c>new[] { 0, 1 }</c>.</param>
     /// <param name="numNodes">The number of machines. <value>Default 1.</value></param>
-    /// <param name="plugins">Parts to be used in place of those that Fabric chooses: at most one <see cref="Environments.ClusterEnvironment"/>.</param>
+    /// <param name="precision">In which element types models are kept and compute: a name of <see cref="PrecisionPlugin.Available"/> such as
+    /// <c>"bf16-mixed"</c>, a number of bits, or an object. <value>Default <c>"32-true"</c>.</value></param>
+    /// <param name="plugins">Parts to be used in place of those that Fabric chooses: at most one <see cref="Environments.ClusterEnvironment"/>
+    /// and one <see cref="PrecisionPlugin"/>, the latter in place of <paramref name="precision"/>. <value>Default none.</value></param>
     /// <param name="callbacks">Objects whose methods <see cref="Call"/> calls, in this order. <value>Default none.</value></param>
     /// <param name="loggers">Where <see cref="Log"/> writes. <value>Default none.</value></param>
     /// <exception cref="ArgumentException">A value is unknown, impossible here, or contradicts another; the message names the accepted ones.</exception>
@@ -43,10 +51,11 @@ public sealed partial class Fabric : IDisposable
         StrategyChoice strategy = default,
         DeviceSelection devices = default,
         int numNodes = 1,
+        PrecisionChoice? precision = null,
         IEnumerable<object>? plugins = null,
         IEnumerable<object>? callbacks = null,
         IEnumerable<ILogger>? loggers = null)
-        : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable, plugins) with { Callbacks = [.. callbacks ?? []], Loggers = [.. loggers ?? []] })
+        : this(FabricPlanner.Make(accelerator, strategy, devices, numNodes, Environment.GetEnvironmentVariable, precision, plugins) with { Callbacks = [.. callbacks ?? []], Loggers = [.. loggers ?? []] })
     {
         Strategy.Attach(_plan);
         if (IsGlobalZero)
@@ -58,6 +67,7 @@ public sealed partial class Fabric : IDisposable
     internal Fabric(FabricPlan plan)
     {
         _plan = plan;
+        _scaled = plan.Precision.Scaler is { IsEnabled: true } scaler ? new ScaledTraining(scaler) : null;
         Device = plan.Accelerator.DeviceAt(plan.Devices[Math.Min(plan.LocalRank, plan.Devices.Count - 1)]);
     }
 
@@ -77,6 +87,9 @@ public sealed partial class Fabric : IDisposable
 
     /// <summary>How ranks share the work.</summary>
     public Strategy Strategy => _plan.Strategy;
+
+    /// <summary>In which element types models are kept and compute.</summary>
+    public PrecisionPlugin Precision => _plan.Precision;
 
     /// <summary>This process's number among all, from 0.</summary>
     public int GlobalRank => _plan.GlobalRank;

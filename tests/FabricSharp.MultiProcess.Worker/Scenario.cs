@@ -12,6 +12,7 @@ internal static class Scenario
         ["models-differ"] = SetupFailures.ModelsDiffer,
         ["options-differ"] = SetupFailures.OptionsDiffer,
         ["buffers"] = Buffers.Run,
+        ["precision"] = Precisions.Run,
         ["leak"] = Leak.Run,
         ["throw"] = RankFailures.Throw,
         ["wait"] = RankFailures.WaitForever,

@@ -1,4 +1,5 @@
 using System.Globalization;
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 
 namespace FabricSharp.MultiProcess.Worker;
@@ -19,13 +20,21 @@ internal sealed class Settings(IReadOnlyDictionary<string, string> values)
 
     public bool Flag(string name) => values.GetValueOrDefault(name) == "true";
 
-    /// <summary>A launched Fabric. <c>ranks</c> is what devices takes. <c>strategy</c> is a registered name, or made of <c>flag</c>, <c>static</c>, <c>views</c>, <c>cap</c>, <c>timeout</c>.</summary>
+    /// <summary>A launched Fabric. <c>ranks</c> is what devices takes. <c>strategy</c> is a registered name, or made of <c>flag</c>, <c>static</c>, <c>views</c>, <c>cap</c>, <c>timeout</c>;
+    /// <c>precision</c> is a name, or <c>scaled</c>: 16-mixed, which has no name on the CPU.</summary>
     public Fabric Launch()
     {
-        var fabric = new Fabric(accelerator: "cpu", devices: Text("ranks", "2"), strategy: Strategy());
+        var fabric = new Fabric(accelerator: "cpu", devices: Text("ranks", "2"), strategy: Strategy(), precision: Precision());
         fabric.Launch();
         return fabric;
     }
+
+    private PrecisionChoice? Precision() => Text("precision") switch
+    {
+        "" => null,
+        "scaled" => new MixedPrecision("16-mixed", TorchSharp.DeviceType.CPU),
+        var name => name,
+    };
 
     private StrategyChoice Strategy() => values.TryGetValue("strategy", out var name)
         ? name

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 
 namespace FabricSharp.Cli.Commands;
@@ -20,11 +21,12 @@ internal static class RunCommand
         var nodeRank = new Option<int?>("--node-rank") { Description = "This machine's number, from 0." };
         var address = new Option<string?>("--main-address") { Description = "The machine of rank 0." };
         var port = new Option<int?>("--main-port") { Description = "The port of the store on it." };
+        var precision = new Option<string?>("--precision") { Description = $"In which element types the models compute: {string.Join(", ", PrecisionPlugin.Available)}." };
         var program = new Argument<string>("program") { Description = "APP.dll or an executable." };
         var arguments = new Argument<string[]>("arguments") { Description = "What the program gets, untouched (after -- where they look like options of this command).", Arity = ArgumentArity.ZeroOrMore };
         var command = new Command("run", "Start a program on several processes.\n\nExample: fabric run --devices 2 --strategy ddp_find_unused_parameters_true App.dll -- --epochs 3")
         {
-            accelerator, strategy, devices, nodes, nodeRank, address, port, program, arguments,
+            accelerator, strategy, devices, nodes, nodeRank, address, port, precision, program, arguments,
         };
         strategy.CompletionSources.Add([.. StrategyRegistry.Available]); // not a limit: the program may register its own
         command.SetAction(result => Run(
@@ -36,6 +38,7 @@ internal static class RunCommand
                 ("LT_STRATEGY", result.GetValue(strategy)),
                 ("LT_DEVICES", result.GetValue(devices)),
                 ("LT_NUM_NODES", Text(result.GetValue(nodes))),
+                ("LT_PRECISION", result.GetValue(precision)),
                 ("NODE_RANK", Text(result.GetValue(nodeRank))),
                 ("MASTER_ADDR", result.GetValue(address)),
                 ("MASTER_PORT", Text(result.GetValue(port))),

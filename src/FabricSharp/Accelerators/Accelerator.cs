@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Accelerators;
@@ -10,6 +11,9 @@ public abstract class Accelerator
 
     /// <summary>Whether this machine has it and TorchSharp can use it.</summary>
     public abstract bool IsAvailable { get; }
+
+    /// <summary>TorchSharp's name for it.</summary>
+    internal abstract DeviceType DeviceType { get; }
 
     /// <summary>How many devices <c>devices: "auto"</c> means.</summary>
     public abstract int AutoDeviceCount { get; }

@@ -14,6 +14,8 @@ public sealed class CpuAccelerator : Accelerator
     /// <summary>1: a single process.</summary>
     public override int AutoDeviceCount => 1;
 
+    internal override TorchSharp.DeviceType DeviceType => TorchSharp.DeviceType.CPU;
+
     internal override IReadOnlyList<int> Resolve(DeviceSelection devices)
     {
         var count = devices.IsAuto ? AutoDeviceCount : devices.Count;

@@ -14,6 +14,8 @@ public sealed class CudaAccelerator : Accelerator
     /// <summary>All that are visible.</summary>
     public override int AutoDeviceCount => IsAvailable ? cuda.device_count() : 0;
 
+    internal override TorchSharp.DeviceType DeviceType => TorchSharp.DeviceType.CUDA;
+
     internal override IReadOnlyList<int> Resolve(DeviceSelection devices)
     {
         var existing = Enumerable.Range(0, AutoDeviceCount).ToList();

@@ -14,6 +14,8 @@ public sealed class MpsAccelerator : Accelerator
     /// <summary>1.</summary>
     public override int AutoDeviceCount => 1;
 
+    internal override TorchSharp.DeviceType DeviceType => TorchSharp.DeviceType.MPS;
+
     internal override IReadOnlyList<int> Resolve(DeviceSelection devices)
     {
         if (devices.IsAuto || devices.Count is 1 or -1 || devices.Indices is [0])

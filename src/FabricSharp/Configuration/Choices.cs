@@ -1,4 +1,6 @@
+using System.Globalization;
 using FabricSharp.Accelerators;
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 
 namespace FabricSharp;
@@ -63,4 +65,41 @@ public readonly record struct StrategyChoice
 
     /// <inheritdoc/>
     public override string ToString() => Name ?? Strategy?.GetType().Name ?? "auto";
+}
+
+/// <summary>
+/// A precision by name (see <see cref="PrecisionPlugin.Available"/>), by number of bits (64, 32, 16: short forms of <c>64-true</c>, <c>32-true</c>,
+/// <c>16-mixed</c>) or as an object. The default is <c>32-true</c>.
+/// </summary>
+public readonly record struct PrecisionChoice
+{
+    private readonly string? _name;
+
+    private PrecisionChoice(string? name, PrecisionPlugin? plugin)
+    {
+        _name = name;
+        Plugin = plugin;
+    }
+
+    internal string Name => _name ?? "32-true";
+
+    internal PrecisionPlugin? Plugin { get; }
+
+    /// <summary>By name.</summary>
+    public static implicit operator PrecisionChoice(string name) => new(name ?? throw new ArgumentNullException(nameof(name)), null);
+
+    /// <summary>By number of bits.</summary>
+    public static implicit operator PrecisionChoice(int bits) => new(bits.ToString(CultureInfo.InvariantCulture), null);
+
+    /// <summary>As an object.</summary>
+    public static implicit operator PrecisionChoice(PrecisionPlugin plugin) => new(null, plugin ?? throw new ArgumentNullException(nameof(plugin)));
+
+    /// <summary>Whether both mean the same precision: <c>16</c> is <c>16-mixed</c>.</summary>
+    public bool Equals(PrecisionChoice other) => Plugin == other.Plugin && PrecisionNames.Canonical(Name) == PrecisionNames.Canonical(other.Name);
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(Plugin, PrecisionNames.Canonical(Name));
+
+    /// <inheritdoc/>
+    public override string ToString() => Plugin?.Name ?? Name;
 }

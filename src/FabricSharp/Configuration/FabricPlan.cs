@@ -1,6 +1,7 @@
 using FabricSharp.Accelerators;
 using FabricSharp.Environments;
 using FabricSharp.Loggers;
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 
 namespace FabricSharp.Configuration;
@@ -16,6 +17,8 @@ internal sealed record FabricPlan(Accelerator Accelerator, IReadOnlyList<int> De
     public IReadOnlyList<object> Callbacks { get; init; } = [];
 
     public IReadOnlyList<ILogger> Loggers { get; init; } = [];
+    /// <summary>In which element types the models compute.</summary>
+    public PrecisionPlugin Precision { get; init; } = new FullPrecision();
 
     public int LocalWorldSize => Strategy.IsDistributed ? Devices.Count : 1;
 

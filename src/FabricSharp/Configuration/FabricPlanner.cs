@@ -1,6 +1,7 @@
 using System.Globalization;
 using FabricSharp.Accelerators;
 using FabricSharp.Environments;
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 
 namespace FabricSharp.Configuration;
@@ -12,20 +13,36 @@ namespace FabricSharp.Configuration;
 /// </summary>
 internal static class FabricPlanner
 {
-    public static FabricPlan Make(AcceleratorChoice accelerator, StrategyChoice strategy, DeviceSelection devices, int numNodes, Func<string, string?> variable, IEnumerable<object>? plugins = null)
+    public static FabricPlan Make(
+        AcceleratorChoice accelerator,
+        StrategyChoice strategy,
+        DeviceSelection devices,
+        int numNodes,
+        Func<string, string?> variable,
+        PrecisionChoice? precision = null,
+        IEnumerable<object>? plugins = null)
     {
         accelerator = Override(accelerator, accelerator.IsDefault, "LT_ACCELERATOR", "accelerator", text => text, variable);
         strategy = Override(strategy, strategy.IsDefault, "LT_STRATEGY", "strategy", text => text, variable);
         devices = Override(devices, devices.IsAuto, "LT_DEVICES", "devices", text => text, variable);
         numNodes = Override(numNodes, numNodes == 1, "LT_NUM_NODES", "numNodes", ParseNodes, variable);
+        precision = Override(precision, precision is null, "LT_PRECISION", "precision", text => (PrecisionChoice?)text, variable);
         if (numNodes < 1)
             throw new ArgumentException($"`numNodes` must be a positive integer, but got {numNodes}.", nameof(numNodes));
 
         var hardware = accelerator.Accelerator ?? AcceleratorRegistry.Resolve(accelerator.Name ?? "auto");
-        var environment = PluginSet.From(plugins).Environment ?? EnvironmentRegistry.Detect(variable);
+        var given = PluginSet.From(plugins);
+        if (given.Precision is not null && precision is not null)
+            throw new ArgumentException($"Received both `precision={precision}` and `plugins={given.Precision.GetType().Name}`. Choose one.", nameof(precision));
+        if (given.Precision is not null)
+            precision = given.Precision;
+        var environment = given.Environment ?? EnvironmentRegistry.Detect(variable);
         var selected = Select(hardware, devices, environment);
         var chosen = strategy.Strategy ?? StrategyRegistry.Resolve(strategy.Name ?? "auto", selected.Count, numNodes);
-        var plan = new FabricPlan(hardware, selected, numNodes, chosen, environment);
+        var plan = new FabricPlan(hardware, selected, numNodes, chosen, environment)
+        {
+            Precision = Resolve(precision, hardware.DeviceType, variable),
+        };
         Check(plan);
         return plan;
     }
@@ -53,6 +70,14 @@ internal static class FabricPlanner
         return argument;
     }
 
+    private static PrecisionPlugin Resolve(PrecisionChoice? precision, TorchSharp.DeviceType device, Func<string, string?> variable)
+    {
+        if (precision is not { } choice)
+            return new FullPrecision();
+        Action<string> warn = variable("LOCAL_RANK") is null or "0" ? PrecisionNotices.WarnOnce : _ => { };
+        return choice.Plugin ?? PrecisionNames.Resolve(choice.Name, device, warn);
+    }
+
     private static int ParseNodes(string text) =>
         int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var nodes) ? nodes : throw new ArgumentException($"LT_NUM_NODES={text} must be a positive integer.", "numNodes");
 
@@ -66,6 +91,7 @@ internal static class FabricPlanner
         if (plan.Strategy.IsDistributed)
             CheckRanks(plan);
         plan.Strategy.Check(plan);
+        plan.Precision.Check(plan);
     }
 
     private static void CheckRanks(FabricPlan plan)

@@ -1,20 +1,22 @@
 using FabricSharp.Environments;
+using FabricSharp.Precision;
 
 namespace FabricSharp.Configuration;
 
 /// <summary>The plugins of a Fabric by kind, at most one of each.</summary>
 /// <param name="Environment">Where ranks come from; null: to be detected.</param>
-internal sealed record PluginSet(ClusterEnvironment? Environment)
+/// <param name="Precision">In which element types models compute; null: what the argument says.</param>
+internal sealed record PluginSet(ClusterEnvironment? Environment, PrecisionPlugin? Precision)
 {
     /// <exception cref="ArgumentException">An object is of no known kind, or two are of one kind.</exception>
     public static PluginSet From(IEnumerable<object>? plugins)
     {
         var all = plugins?.ToList() ?? [];
-        if (all.Find(plugin => plugin is not ClusterEnvironment) is { } unknown)
+        if (all.Find(plugin => plugin is not (ClusterEnvironment or PrecisionPlugin or null)) is { } unknown)
             throw Unknown(unknown.GetType().Name);
         if (all.Contains(null!))
             throw Unknown("null");
-        return new PluginSet(Single<ClusterEnvironment>(all));
+        return new PluginSet(Single<ClusterEnvironment>(all), Single<PrecisionPlugin>(all));
     }
 
     private static T? Single<T>(List<object> plugins)
@@ -28,5 +30,5 @@ internal sealed record PluginSet(ClusterEnvironment? Environment)
     }
 
     private static ArgumentException Unknown(string type) =>
-        new($"Found invalid type for plugin {type}. Expected one of: {nameof(ClusterEnvironment)}.", "plugins");
+        new($"Found invalid type for plugin {type}. Expected one of: {nameof(PrecisionPlugin)}, {nameof(ClusterEnvironment)}.", "plugins");
 }

@@ -6,10 +6,15 @@ internal static class UnknownName
     public static ArgumentException For(string argument, string value, IEnumerable<string> accepted)
     {
         var names = accepted.ToList();
-        var nearest = names.MinBy(name => Distance(name, value.ToLowerInvariant()))!;
-        var guess = Distance(nearest, value.ToLowerInvariant()) <= Math.Max(2, value.Length / 3) ? $" Did you mean '{nearest}'?" : "";
         return new ArgumentException(
-            $"You selected an invalid {argument} name: `{argument}='{value}'`.{guess} Available names are: {string.Join(", ", names)}.", argument);
+            $"You selected an invalid {argument} name: `{argument}='{value}'`.{Guess(value, names)} Available names are: {string.Join(", ", names)}.", argument);
+    }
+
+    /// <summary>The question whether the nearest of <paramref name="accepted"/> was meant, with a space before it; empty where none is near.</summary>
+    public static string Guess(string value, IReadOnlyList<string> accepted)
+    {
+        var nearest = accepted.MinBy(name => Distance(name, value.ToLowerInvariant()))!;
+        return Distance(nearest, value.ToLowerInvariant()) <= Math.Max(2, value.Length / 3) ? $" Did you mean '{nearest}'?" : "";
     }
 
     /// <summary>Levenshtein: insertions, deletions and replacements.</summary>

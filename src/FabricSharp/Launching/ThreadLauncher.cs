@@ -28,7 +28,7 @@ internal static class ThreadLauncher
     {
         try
         {
-            using var fabric = Fabric.ForThread(plan with { Strategy = plan.Strategy.CopyForThread(), Environment = new ThreadEnvironment(rank, plan.LocalWorldSize) });
+            using var fabric = Fabric.ForThread(plan with { Strategy = plan.Strategy.CopyForThread(), Precision = plan.Precision.CopyForThread(), Environment = new ThreadEnvironment(rank, plan.LocalWorldSize) });
             try
             {
                 fabric.Join(store);

@@ -1,4 +1,5 @@
 using FabricSharp.DataParallel;
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -18,12 +19,14 @@ public sealed class FabricModule<T1, T2, T3, T4, TResult> : nn.Module<T1, T2, T3
 {
     private readonly nn.Module<T1, T2, T3, T4, TResult> _inner;
     private readonly ModuleHandler _handler;
+    private readonly PrecisionPlugin? _precision;
 
-    internal FabricModule(nn.Module<T1, T2, T3, T4, TResult> inner, ModuleHandler handler)
+    internal FabricModule(nn.Module<T1, T2, T3, T4, TResult> inner, ModuleHandler handler, PrecisionPlugin? precision = null)
         : base(inner.GetName())
     {
         _inner = inner;
         _handler = handler;
+        _precision = precision;
     }
 
     /// <inheritdoc/>
@@ -41,21 +44,33 @@ public sealed class FabricModule<T1, T2, T3, T4, TResult> : nn.Module<T1, T2, T3
     public TModule Unwrap<TModule>()
         where TModule : nn.Module => FabricModule.Unwrap<TModule>(_inner);
 
-    /// <summary>The original's forward pass. Collective in training: every rank calls it equally often.</summary>
+    /// <summary>
+    /// The original's forward pass in the precision: floating-point inputs and outputs are converted where it is not <c>32-true</c>. Collective in
+    /// training: every rank calls it equally often.
+    /// </summary>
     public override TResult forward(T1 input1, T2 input2, T3 input3, T4 input4)
     {
         _handler.BeforeForward();
-        return _inner.call(input1, input2, input3, input4);
+        if (_precision is null)
+            return _inner.call(input1, input2, input3, input4);
+        using var pass = new ForwardPass(_precision);
+        return pass.Output(_inner.call(pass.Input(input1), pass.Input(input2), pass.Input(input3), pass.Input(input4)));
     }
 
-    /// <summary>Runs any other method of the original as a forward pass. Collective like <see cref="forward"/>.</summary>
+    /// <summary>
+    /// Runs any other method of the original as a forward pass. Collective like <see cref="forward"/>. Outputs are converted; for inputs there is
+    /// <see cref="PrecisionPlugin.ConvertInput"/>.
+    /// </summary>
     /// <param name="method">Gets the original module.</param>
     public TOutput Invoke<TModule, TOutput>(Func<TModule, TOutput> method)
         where TModule : nn.Module
     {
         ArgumentNullException.ThrowIfNull(method);
         _handler.BeforeForward();
-        return method(Unwrap<TModule>());
+        if (_precision is null)
+            return method(Unwrap<TModule>());
+        using var pass = new ForwardPass(_precision);
+        return pass.ForeignOutput(method(Unwrap<TModule>()));
     }
 
     /// <inheritdoc/>

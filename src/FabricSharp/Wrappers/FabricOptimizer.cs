@@ -1,3 +1,4 @@
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -12,14 +13,18 @@ public sealed class FabricOptimizer : optim.Optimizer
 {
     private readonly Strategy _strategy;
     private readonly Func<IEnumerable<ModuleHandler>> _modules;
+    private readonly ScaledTraining? _scaled;
     private Parameter[]? _parameters;
+    private long _passesAtLastStep;
 
-    internal FabricOptimizer(optim.Optimizer optimizer, Strategy strategy, Func<IEnumerable<ModuleHandler>> modules)
+    internal FabricOptimizer(optim.Optimizer optimizer, Strategy strategy, Func<IEnumerable<ModuleHandler>> modules, ScaledTraining? scaled = null)
         : base(IntPtr.Zero)
     {
         Optimizer = optimizer;
         _strategy = strategy;
         _modules = modules;
+        _scaled = scaled;
+        _passesAtLastStep = scaled?.BackwardPasses ?? 0;
     }
 
     /// <summary>The original optimizer.</summary>
@@ -29,12 +34,16 @@ public sealed class FabricOptimizer : optim.Optimizer
     public override IEnumerable<optim.ILearningRateController> ParamGroups => Optimizer.ParamGroups;
 
     /// <summary>
-    /// Updates the parameters. Collective where this rank took no part in the last backward pass: it contributes zeros then.
+    /// Updates the parameters; with <c>precision: "16-mixed"</c> not where a gradient of some rank is infinite or NaN. Collective where this rank took no part in the last backward pass: it contributes zeros then.
     /// </summary>
     /// <param name="closure">Re-evaluates the model and returns the loss, for optimizers that need it.</param>
     /// <exception cref="DataParallel.UnfinishedReductionException">Parameters got no gradient and the strategy does not allow that.</exception>
+    /// <exception cref="NotSupportedException">With <c>precision: "16-mixed"</c>: a closure was given, or the optimizer needs one.</exception>
+    /// <exception cref="InvalidOperationException">With <c>precision: "16-mixed"</c>: <see cref="Fabric.Backward"/> was not called since the last step.</exception>
     public override Tensor step(Func<Tensor>? closure = null)
     {
+        if (_scaled is not null)
+            return ScaledStep(_scaled, closure);
         if (closure is null)
         {
             _strategy.BeforeStep(OwnModules());
@@ -89,6 +98,17 @@ public sealed class FabricOptimizer : optim.Optimizer
 
     /// <summary>Kept as an array: TorchSharp walks the module tree anew at each enumeration.</summary>
     private Parameter[] OwnParameters() => _parameters ??= [.. Optimizer.parameters()];
+
+    /// <returns>Null, as TorchSharp's optimizers do without a closure.</returns>
+    private Tensor ScaledStep(ScaledTraining scaled, Func<Tensor>? closure)
+    {
+        if (closure is not null)
+            throw new NotSupportedException("Closure use is not currently supported if GradScaler is enabled. Run the forward and the backward pass first, then `step()`.");
+        _strategy.BeforeStep(OwnModules());
+        var result = scaled.Step(Optimizer, _passesAtLastStep);
+        _passesAtLastStep = scaled.BackwardPasses;
+        return result!;
+    }
 
     private IEnumerable<ModuleHandler> OwnModules()
     {

@@ -19,8 +19,8 @@ internal static class ModulePlacement
         var misplaced = tensors.Where(t => NeedsMove(t.Item2, device, floatingType)).ToList();
         if (misplaced.Count > 0 && !TensorData.IsSupported)
             throw new PlatformNotSupportedException(
-                $"{misplaced[0].Item1} has to be moved to {device}, which cannot be done in place here ({LibTorchLibrary.NotSupportedReason}). " +
-                $"Call module.to({device}) yourself before you make the optimizer and before Setup.");
+                $"{misplaced[0].Item1} has to be brought to {device}{(floatingType is null ? "" : $" and {floatingType}")}, which cannot be done in place here ({LibTorchLibrary.NotSupportedReason}). " +
+                $"Call module.to(…) yourself before you make the optimizer and before Setup.");
         using var gradientsOff = no_grad();
         foreach (var (_, tensor) in misplaced)
             MoveInPlace(tensor, device, floatingType);

@@ -29,6 +29,17 @@ public sealed class FabricCommandTests
         Assert.Contains("CLI", result.Error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("64", 0)]
+    [InlineData("bf16-true", 1)]
+    public async Task Run_Precision_ReachesTheProgramOrIsAConflict(string precision, int exitCode)
+    {
+        using var program = new RunningProgram(Programs.Fabric, ["run", "--main-port", "0", "--precision", precision, Programs.Worker, "--", "precision", "flag=true", "precision=64-true"]);
+        var result = await program.EndAsync(Limit);
+        Assert.Equal(exitCode == 0, result.ExitCode == 0);
+        Assert.Equal(exitCode != 0, result.Error.Contains($"precision={precision}` set through the CLI", StringComparison.Ordinal));
+    }
+
     [Fact]
     public async Task Run_ProgramFails_EndsWithItsCode()
     {

@@ -60,14 +60,14 @@ public class EnvironmentPlanTests
     [Fact]
     public void Make_EnvironmentGiven_BeatsTheDetected()
     {
-        var plan = FabricPlanner.Make("cpu", "ddp", 2, 1, Recorded.Slurm.Variable, [new OwnEnvironment()]);
+        var plan = FabricPlanner.Make("cpu", "ddp", 2, 1, Recorded.Slurm.Variable, plugins: [new OwnEnvironment()]);
         Assert.IsType<OwnEnvironment>(plan.Environment);
         Assert.Equal((1, 1), (plan.LocalRank, plan.GlobalRank));
     }
 
     [Fact]
     public void Make_DetectedOneIsBroken_EnvironmentGivenStillWorks() =>
-        Assert.Equal(2, FabricPlanner.Make("cpu", "ddp", 2, 1, Recorded.Slurm.With("SLURM_PROCID", null).Variable, [new OwnEnvironment()]).WorldSize);
+        Assert.Equal(2, FabricPlanner.Make("cpu", "ddp", 2, 1, Recorded.Slurm.With("SLURM_PROCID", null).Variable, plugins: [new OwnEnvironment()]).WorldSize);
 
     [Fact]
     public void Fabric_EnvironmentGiven_IsUsed()
@@ -101,7 +101,7 @@ public class EnvironmentPlanTests
     [Fact]
     public void Make_TwoEnvironments_AreRefused()
     {
-        var e = Assert.Throws<ArgumentException>(() => FabricPlanner.Make("cpu", "ddp", 2, 1, RecordedVariables.None, [new OwnEnvironment(), new OwnEnvironment()]));
+        var e = Assert.Throws<ArgumentException>(() => FabricPlanner.Make("cpu", "ddp", 2, 1, RecordedVariables.None, plugins: [new OwnEnvironment(), new OwnEnvironment()]));
         Assert.Equal("plugins", e.ParamName);
         Assert.Contains("Received multiple values for ClusterEnvironment flags in `plugins`: OwnEnvironment, OwnEnvironment", e.Message);
     }
@@ -113,9 +113,9 @@ public class EnvironmentPlanTests
     public void Make_PluginOfNoKnownKind_IsRefused(Type? type, string expected)
     {
         var plugin = type is null ? null : Activator.CreateInstance(type);
-        var e = Assert.Throws<ArgumentException>(() => FabricPlanner.Make("cpu", "ddp", 2, 1, RecordedVariables.None, [plugin!]));
+        var e = Assert.Throws<ArgumentException>(() => FabricPlanner.Make("cpu", "ddp", 2, 1, RecordedVariables.None, plugins: [plugin!]));
         Assert.Equal("plugins", e.ParamName);
-        Assert.Contains($"Found invalid type for plugin {expected}. Expected one of: ClusterEnvironment.", e.Message);
+        Assert.Contains($"Found invalid type for plugin {expected}. Expected one of: PrecisionPlugin, ClusterEnvironment.", e.Message);
     }
 
     [Fact]
@@ -148,6 +148,8 @@ public class EnvironmentPlanTests
     private sealed class OneVisibleGpu : Accelerator
     {
         public override string Name => "one";
+
+        internal override TorchSharp.DeviceType DeviceType => TorchSharp.DeviceType.CPU;
 
         public override bool IsAvailable => true;
 

@@ -45,6 +45,18 @@ internal static unsafe class LibTorchLibrary
         return entries;
     }
 
+    /// <summary>The file of a native library that is loaded.</summary>
+    /// <param name="prefix">Its name without version and extension.</param>
+    /// <exception cref="DllNotFoundException">No library of that name is loaded.</exception>
+    public static string PathOf(string prefix)
+    {
+        using var process = Process.GetCurrentProcess();
+        foreach (ProcessModule module in process.Modules)
+            if (module.ModuleName.StartsWith(prefix + ".", StringComparison.Ordinal))
+                return module.FileName;
+        throw new DllNotFoundException($"TorchSharp has not loaded {prefix}");
+    }
+
     /// <summary>Addresses of native functions. C++ symbols carry their mangled names; the others are libtorch's stable C ABI.</summary>
     internal sealed class Entries
     {
@@ -109,15 +121,6 @@ internal static unsafe class LibTorchLibrary
             CallDispatcher = (delegate* unmanaged<byte*, byte*, ulong*, int>)Cpu("aoti_torch_call_dispatcher");
 
             NewTensorFromMemory = (delegate* unmanaged<IntPtr, IntPtr, long*, int, sbyte, sbyte, int, int, byte, IntPtr>)NativeLibrary.GetExport(torchSharp, "THSTensor_new");
-        }
-
-        private static string PathOf(string prefix)
-        {
-            using var process = Process.GetCurrentProcess();
-            foreach (ProcessModule module in process.Modules)
-                if (module.ModuleName.StartsWith(prefix + ".", StringComparison.Ordinal))
-                    return module.FileName;
-            throw new DllNotFoundException($"TorchSharp has not loaded {prefix}");
         }
     }
 }
