@@ -7,9 +7,9 @@ namespace FabricSharp.Scaling;
 /// <summary>All-reduce of float32: of any tensor (copied in and out) and of memory of the group, where buckets are. Medians; bandwidth is bytes ÷ time.</summary>
 internal static class AllReduceBenchmark
 {
-    private static readonly long[] Sizes = [4, 4 << 10, 64 << 10, 1 << 20, 4 << 20, 25 << 20, 100 << 20];
+    public static readonly long[] Sizes = [4, 4 << 10, 64 << 10, 1 << 20, 4 << 20, 25 << 20, 100 << 20];
 
-    public static void Run(int ranks)
+    public static void Run(int ranks, long[] sizes)
     {
         var fabric = new Fabric(accelerator: "cpu", devices: ranks, strategy: "ddp");
         fabric.Launch();
@@ -18,17 +18,30 @@ internal static class AllReduceBenchmark
         if (fabric.IsGlobalZero)
             Console.Error.WriteLine($"memcpy of one core: {memcpy:F1} GB/s\n{"bytes",12} | {"tensor µs",10} {"GB/s",7} | {"bucket µs",10} {"GB/s",7} {"/memcpy",8}");
         using var channel = group.CreateGradientChannel("benchmark", 64);
-        using var buffer = channel.Allocate(Sizes[^1]);
+        using var buffer = channel.Allocate(sizes.Max());
         using var flat = buffer.AsTensor(ScalarType.Float32);
-        foreach (var bytes in Sizes)
+        foreach (var bytes in sizes)
         {
             var count = bytes / 4;
             using var tensor = ones(count);
+            WarmUp(fabric, () => group.AllReduce(tensor).Wait());
             var any = Median(fabric, bytes, () => group.AllReduce(tensor).Wait());
             var bucket = Median(fabric, bytes, () => channel.Reduce(buffer, 0, count, ScalarType.Float32, 0.5).Wait());
             if (fabric.IsGlobalZero)
                 Report(fabric.WorldSize, bytes, any, bucket, memcpy);
         }
+    }
+
+    /// <summary>As long as the runtime takes to compile with all optimisations what is called often. All ranks stop after the same number.</summary>
+    private static void WarmUp(Fabric fabric, Action operation)
+    {
+        var start = Stopwatch.GetTimestamp();
+        do
+        {
+            for (var i = 0; i < 20; i++)
+                operation();
+        }
+        while (fabric.AllReduce(Stopwatch.GetElapsedTime(start).TotalSeconds) < 0.4);
     }
 
     private static double Median(Fabric fabric, long bytes, Action operation)

@@ -13,10 +13,12 @@ var rounds = new Option<int>("--rounds") { DefaultValueFactory = _ => 41, Descri
 
 var cap = new Option<double>("--bucket-cap-mb") { DefaultValueFactory = _ => 25, Description = "Size of buckets in MiB." };
 
+var sizes = new Option<long[]>("--sizes") { DefaultValueFactory = _ => AllReduceBenchmark.Sizes, Description = "Bytes.", AllowMultipleArgumentsPerToken = true };
+
 var ddp = new Command("ddp", "A training step: independent copies, DDP, DDP with findUnusedParameters.") { ranks, only, rounds, cap };
 ddp.SetAction(result => StepBenchmark.Run(result.GetValue(ranks), result.GetValue(only)!, result.GetValue(rounds), result.GetValue(cap)));
-var allReduce = new Command("all-reduce", "All-reduce of float32 by size.") { ranks };
-allReduce.SetAction(result => AllReduceBenchmark.Run(result.GetValue(ranks)));
+var allReduce = new Command("all-reduce", "All-reduce of float32 by size.") { ranks, sizes };
+allReduce.SetAction(result => AllReduceBenchmark.Run(result.GetValue(ranks), result.GetValue(sizes)!));
 var start = new Command("start", "From the start of the process to the end of the first step.") { ranks };
 start.SetAction(result => StartBenchmark.Run(result.GetValue(ranks)));
 var machine = new Command("machine", "What the numbers were measured on.");

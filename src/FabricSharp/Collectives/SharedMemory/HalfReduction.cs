@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using static FabricSharp.Collectives.ReduceOp;
 
 namespace FabricSharp.Collectives.SharedMemory;
@@ -12,6 +13,7 @@ internal static unsafe class HalfReduction
         static abstract ushort Narrow(float value);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Run<TFormat>(ReduceOp op, in Reduction.Arrays arrays)
         where TFormat : IFormat
     {

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Collectives.SharedMemory;
@@ -11,7 +10,7 @@ internal sealed unsafe class InlineAllReduce(byte* data, long count, ScalarType 
     public override bool NeedsInline => true;
 
     public override void Post(SharedMemoryChannel channel) =>
-        Unsafe.CopyBlockUnaligned(channel.Inline(channel.Rank, Sequence), data, (uint)(count * type.SizeInBytes()));
+        CacheCopy.Copy(channel.Inline(channel.Rank, Sequence), data, count * type.SizeInBytes());
 
     public override void Execute(SharedMemoryChannel channel)
     {
@@ -33,7 +32,7 @@ internal sealed unsafe class StagedAllReduce(byte* data, long count, ScalarType 
     public override bool NeedsEveryShare => true;
 
     public override void Post(SharedMemoryChannel channel) =>
-        Unsafe.CopyBlockUnaligned(channel.Staging(channel.Rank, Slot), data, (uint)(count * type.SizeInBytes()));
+        CacheCopy.Copy(channel.Staging(channel.Rank, Slot), data, count * type.SizeInBytes());
 
     public override void Execute(SharedMemoryChannel channel)
     {
@@ -45,7 +44,7 @@ internal sealed unsafe class StagedAllReduce(byte* data, long count, ScalarType 
     }
 
     public override void Finish(SharedMemoryChannel channel) =>
-        Unsafe.CopyBlockUnaligned(data, channel.Staging(channel.Rank, Slot), (uint)(count * type.SizeInBytes()));
+        CacheCopy.Copy(data, channel.Staging(channel.Rank, Slot), count * type.SizeInBytes());
 }
 
 /// <summary>Averaging of a piece of a bucket where it lies: each rank combines a part of the elements, reading and writing all ranks' buckets.</summary>
@@ -98,13 +97,13 @@ internal sealed unsafe class StagedBroadcast(byte* data, int bytes, int root, Sc
     public override void Post(SharedMemoryChannel channel)
     {
         if (channel.Rank == root)
-            Unsafe.CopyBlockUnaligned(channel.Staging(root, Slot), data, (uint)bytes);
+            CacheCopy.Copy(channel.Staging(root, Slot), data, bytes);
     }
 
     public override void Execute(SharedMemoryChannel channel)
     {
         if (channel.Rank != root)
-            Unsafe.CopyBlockUnaligned(data, channel.Staging(root, Slot), (uint)bytes);
+            CacheCopy.Copy(data, channel.Staging(root, Slot), bytes);
     }
 }
 
@@ -116,12 +115,12 @@ internal sealed unsafe class StagedAllGather(byte* input, byte* output, long out
     public override bool NeedsStaging => true;
 
     public override void Post(SharedMemoryChannel channel) =>
-        Unsafe.CopyBlockUnaligned(channel.Staging(channel.Rank, Slot), input, (uint)bytes);
+        CacheCopy.Copy(channel.Staging(channel.Rank, Slot), input, bytes);
 
     public override void Execute(SharedMemoryChannel channel)
     {
         for (var rank = 0; rank < channel.Size; rank++)
-            Unsafe.CopyBlockUnaligned(output + rank * outputStride, channel.Staging(rank, Slot), (uint)bytes);
+            CacheCopy.Copy(output + rank * outputStride, channel.Staging(rank, Slot), bytes);
     }
 }
 
@@ -139,11 +138,11 @@ internal sealed unsafe class ExchangeOperation(byte* mine, byte* all, int bytes)
     public override bool NeedsInline => true;
 
     public override void Post(SharedMemoryChannel channel) =>
-        Unsafe.CopyBlockUnaligned(channel.Inline(channel.Rank, Sequence), mine, (uint)bytes);
+        CacheCopy.Copy(channel.Inline(channel.Rank, Sequence), mine, bytes);
 
     public override void Execute(SharedMemoryChannel channel)
     {
         for (var rank = 0; rank < channel.Size; rank++)
-            Unsafe.CopyBlockUnaligned(all + rank * bytes, channel.Inline(rank, Sequence), (uint)bytes);
+            CacheCopy.Copy(all + rank * bytes, channel.Inline(rank, Sequence), bytes);
     }
 }

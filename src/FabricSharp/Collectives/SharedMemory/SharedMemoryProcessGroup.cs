@@ -21,7 +21,7 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
     {
         _world = world;
         _channel = new SharedMemoryChannel(world, "the process group", new SharedMemoryChannelShape(
-            RingLength: 64, InlineSlots: 8, InlineBytes: Math.Max(4096, InlineBytesOfAll / world.Size & ~63), StagingSlots: 4, StagingBytes));
+            RingLength: 64, InlineSlots: 4, InlineBytes: Math.Max(4096, InlineBytesOfAll / world.Size & ~63), StagingSlots: 4, StagingBytes));
         _atExit = (_, _) => _world.Leave();
         _atCrash = (_, e) => Abort(DescribeCrash(e.ExceptionObject));
         AppDomain.CurrentDomain.ProcessExit += _atExit;
