@@ -18,6 +18,7 @@ internal static class ParentWatch
             return;
         if (!PosixApi.IsSupported || Interlocked.Exchange(ref _started, 1) != 0)
             return;
+        PeerFailure.LetTheCauseBeShownFirst();
         new Thread(() => Watch(parent)) { IsBackground = true, Name = "FabricSharp parent watch" }.Start();
     }
 

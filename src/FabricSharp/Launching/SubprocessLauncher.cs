@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using FabricSharp.Collectives;
 using FabricSharp.Interop.Posix;
 using FabricSharp.Loggers;
 
@@ -17,7 +16,7 @@ namespace FabricSharp.Launching;
 internal sealed class SubprocessLauncher
 {
     /// <summary>How long a process that is about to end by itself is given.</summary>
-    private static readonly TimeSpan ShortWait = TimeSpan.FromMilliseconds(700);
+    private static readonly TimeSpan ShortWait = PeerFailure.TimeToShowTheCause;
 
     /// <summary>How long ranks may go on after rank 0's program has ended well, in seconds.</summary>
     private const string ExitTimeoutVariable = "FABRIC_EXIT_TIMEOUT";
@@ -98,7 +97,7 @@ internal sealed class SubprocessLauncher
     /// </summary>
     private void OnUnhandledException(object exception)
     {
-        if (IsCausedByPeer(exception as Exception))
+        if (PeerFailure.Caused(exception))
             WaitForAny(ShortWait);
         lock (_gate)
             _ending = true;
@@ -127,14 +126,6 @@ internal sealed class SubprocessLauncher
         _children.ForEach(child => child.Output?.Drain(ShortWait));
         var failed = _children.FirstOrDefault(child => child.HasFailed && !late.Contains(child));
         Environment.ExitCode = code == 0 && failed is not null ? failed.Process.ExitCode : code;
-    }
-
-    private static bool IsCausedByPeer(Exception? exception)
-    {
-        for (var e = exception; e is not null; e = e.InnerException)
-            if (e is DistributedException || (e is AggregateException many && many.InnerExceptions.Any(IsCausedByPeer)))
-                return true;
-        return false;
     }
 
     private static TimeSpan ExitTimeout() => TimeSpan.FromSeconds(
