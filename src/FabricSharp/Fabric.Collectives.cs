@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using FabricSharp.Collectives;
 using static TorchSharp.torch;
 
@@ -7,6 +8,9 @@ namespace FabricSharp;
 /// <summary>Exchanging values between ranks.</summary>
 public sealed partial class Fabric
 {
+    /// <summary>Tuples have fields, and losses may be infinite.</summary>
+    private static readonly JsonSerializerOptions BroadcastOptions = new() { IncludeFields = true, NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals };
+
     /// <summary>Prints on the first rank of each machine only. Local.</summary>
     public void Print(object? value)
     {
@@ -89,11 +93,11 @@ public sealed partial class Fabric
         RequireLaunched(nameof(Broadcast));
         if (Strategy.Group is not { } group)
             return value;
-        var json = GlobalRank == src ? JsonSerializer.SerializeToUtf8Bytes(value) : [];
+        var json = GlobalRank == src ? JsonSerializer.SerializeToUtf8Bytes(value, BroadcastOptions) : [];
         using var length = tensor(new[] { (long)json.Length });
         group.Broadcast(length, src).Wait();
         using var bytes = GlobalRank == src ? tensor(json) : empty(length.item<long>(), ScalarType.Byte);
         group.Broadcast(bytes, src).Wait();
-        return GlobalRank == src ? value : JsonSerializer.Deserialize<T>(bytes.data<byte>().ToArray())!;
+        return GlobalRank == src ? value : JsonSerializer.Deserialize<T>(bytes.data<byte>().ToArray(), BroadcastOptions)!;
     }
 }

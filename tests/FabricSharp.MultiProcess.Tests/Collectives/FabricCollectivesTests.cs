@@ -19,6 +19,7 @@ public sealed class FabricCollectivesTests
             Assert.Equal(Enumerable.Range(0, ranks).SelectMany(rank => new[] { rank, 10 * rank }), report.GetProperty("gathered").EnumerateArray().Select(value => value.GetInt32()));
             Assert.Equal($"from rank {ranks - 1}", report.GetProperty("text").GetString());
             Assert.Equal(0.5, report.GetProperty("complex").GetProperty("x")[1].GetDouble());
+            Assert.Equal($"({ranks - 1}, {double.PositiveInfinity.ToString(System.Globalization.CultureInfo.InvariantCulture)})", report.GetProperty("tuple").GetString());
             Assert.Equal([1, 1, 1, 1, 1], report.GetProperty("tensor").EnumerateArray().Select(value => value.GetInt32()));
         }
     }

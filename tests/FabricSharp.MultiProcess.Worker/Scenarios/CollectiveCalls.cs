@@ -20,6 +20,7 @@ internal static class CollectiveCalls
             gathered = fabric.AllGather(tensor(new[] { rank, 10 * rank })).data<int>().ToArray(),
             text = fabric.Broadcast($"from rank {rank}", src: fabric.WorldSize - 1),
             complex = fabric.Broadcast(new Dictionary<string, double[]> { ["x"] = [rank, 0.5] }),
+            tuple = fabric.Broadcast((Rank: rank, Loss: double.PositiveInfinity), src: fabric.WorldSize - 1).ToString(),
             tensor = fabric.Broadcast(full([5], rank, ScalarType.Int32), src: 1).data<int>().ToArray(),
         });
         fabric.Barrier();

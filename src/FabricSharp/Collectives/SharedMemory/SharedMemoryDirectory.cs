@@ -6,6 +6,11 @@ internal static class SharedMemoryDirectory
     /// <summary>Names the folder explicitly.</summary>
     public const string Variable = "FABRIC_SHM_DIR";
 
+    /// <summary>What the names of all files of ours begin with.</summary>
+    public const string Prefix = "fabric-";
+
+    private static readonly TimeSpan LeftoverAge = TimeSpan.FromDays(1);
+
     public static string Choose()
     {
         if (Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } chosen)
@@ -16,6 +21,24 @@ internal static class SharedMemoryDirectory
         }
 
         return IsWritable("/dev/shm") ? "/dev/shm" : Path.GetTempPath();
+    }
+
+    /// <summary>
+    /// Removes files that processes left which were killed while they set a group up. A file shows its name for the moment of set-up only, so one that
+    /// is a day old is nobody's.
+    /// </summary>
+    public static void RemoveLeftovers(string folder, TimeProvider time)
+    {
+        var old = time.GetUtcNow() - LeftoverAge;
+        try
+        {
+            foreach (var file in new DirectoryInfo(folder).EnumerateFiles($"{Prefix}*").Where(file => file.LastWriteTimeUtc < old.UtcDateTime))
+                file.Delete();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // another user's, or another rank was faster: they do no harm but take room
+        }
     }
 
     /// <summary>A sentence on the room that is left beside <paramref name="path"/>.</summary>

@@ -88,8 +88,10 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
         string token;
         if (rank == 0)
         {
-            token = $"fabric-{Guid.NewGuid():N}";
-            var path = Path.Combine(SharedMemoryDirectory.Choose(), token);
+            token = $"{SharedMemoryDirectory.Prefix}{Guid.NewGuid():N}";
+            var folder = SharedMemoryDirectory.Choose();
+            SharedMemoryDirectory.RemoveLeftovers(folder, TimeProvider.System);
+            var path = Path.Combine(folder, token);
             segment = SharedMemorySegment.Create(path, length);
             *(int*)(segment.Pointer + 8) = size;
             Volatile.Write(ref *(ulong*)segment.Pointer, Magic);
