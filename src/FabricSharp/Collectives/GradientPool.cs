@@ -27,6 +27,9 @@ internal abstract class GradientPool : ITensorMemory, IDisposable
     /// </summary>
     public abstract Tensor Take(int owner, ScalarType type);
 
+    /// <summary>From now on <see cref="TryAllocate"/> gives nothing: the reducer has failed, and reductions may still be under way. Local.</summary>
+    public abstract void StopServing();
+
     /// <inheritdoc/>
     public abstract void Release(IntPtr data);
 

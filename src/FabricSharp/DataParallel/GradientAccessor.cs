@@ -83,7 +83,7 @@ internal abstract unsafe class GradientAccessor
             RequireFit(slot, GradientAccess.ElementCount(gradient), GradientAccess.ScalarType(gradient));
             var data = GradientAccess.DataPointer(gradient);
             var isInOrder = GradientAccess.HasStrides(gradient, slot.Strides);
-            if (isInOrder && pool.TryAdopt(slot.Index, data))
+            if (isInOrder && IsAlone(gradient) && pool.TryAdopt(slot.Index, data))
             {
                 slot.PoolData = data;
                 return;
@@ -98,6 +98,12 @@ internal abstract unsafe class GradientAccessor
                 CopyReordered(slot, view);
             GradientAccess.SetGradient(slot.Parameter.Handle, view.Handle);
         }
+
+        /// <summary>
+        /// Whether nothing but <c>.grad</c> lies in the gradient's memory. It may be a view of a tensor that the backward pass has yet to read (the
+        /// gradient of a parameter that was used through a view is): that must not see averages.
+        /// </summary>
+        private static bool IsAlone(IntPtr gradient) => CpuAllocator.IsSupported && GradientAccess.StorageUseCount(gradient) == 1;
 
         /// <summary>Through a copy, for the gradient may lie in the very place that it is brought to.</summary>
         private static void CopyReordered(ParameterSlot slot, Tensor view)

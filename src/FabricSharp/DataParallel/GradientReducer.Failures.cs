@@ -12,6 +12,8 @@ internal sealed partial class GradientReducer
     private bool IsAgreed(ControlMessage[] messages)
     {
         _failure = (Exception?)DescribeBroken(messages) ?? (Exception?)DescribeSkipped(messages) ?? DescribeUnfinished(messages) ?? DescribeChangedGraph(messages);
+        if (_failure is not null)
+            _pool?.StopServing();
         return _failure is null;
     }
 
@@ -19,11 +21,22 @@ internal sealed partial class GradientReducer
     private DistributedException? DescribeBroken(ControlMessage[] messages)
     {
         var broken = RanksWhere(messages, message => message.State.HasFlag(PassState.Broken));
-        if (broken.Count == 0 || broken.Count == messages.Length)
+        if (broken.Count == 0)
             return null;
+        if (broken.Count == messages.Length)
+            return DescribeBrokenUnevenly(messages);
         return new DistributedException(
             $"Rank {_group.Rank}: the backward pass ended in an exception on {Ranks(broken)}, so the gradients of this pass cannot be averaged. " +
             "See the exception there; the model's replicas are still equal, but its reducer has to be set up again.");
+    }
+
+    private DistributedException? DescribeBrokenUnevenly(ControlMessage[] messages)
+    {
+        if (messages.All(message => message.Launched == messages[0].Launched))
+            return null;
+        return new DistributedException(
+            $"Rank {_group.Rank}: the backward pass ended in an exception on every rank, but at different points, so the ranks' gradients cannot be brought into step. " +
+            "See the exceptions; the model's replicas are still equal, but its reducer has to be set up again.");
     }
 
     private DistributedException? DescribeSkipped(ControlMessage[] messages)
@@ -95,6 +108,7 @@ internal sealed partial class GradientReducer
     private void Fail(Exception exception)
     {
         _failure ??= exception;
+        _pool?.StopServing();
         if (exception is not DistributedException)
             _channel.Abort($"{exception.GetType().Name}: {exception.Message}");
     }

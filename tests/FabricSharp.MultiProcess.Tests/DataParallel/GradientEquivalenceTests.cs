@@ -71,6 +71,10 @@ public sealed class GradientEquivalenceTests
     [InlineData("no-sync-branch", 3, "on")]
     [InlineData("kept-gradients", 2, "on")]
     [InlineData("frozen", 2, "on")]
+    [InlineData("positional", 2, "on")]
+    [InlineData("positional", 3, "on")]
+    [InlineData("positional", 2, "off")]
+    [InlineData("two-views", 2, "on")]
     public async Task Train_LargeGradientsWithAndWithoutTheAllocator_EqualsTheReference(string training, int ranks, string allocator)
     {
         var reports = await AssertEqualAsync($"train case={training} ranks={ranks} width=160 flag=true", ranks, allocator: allocator);

@@ -102,3 +102,36 @@ internal sealed class OddSizes : Module<Tensor, Tensor>
 
     public override Tensor forward(Tensor input) => linear.call(cat([input, nothing], 0)) * scale;
 }
+
+/// <summary>
+/// Tables that are added through views: their gradients are views of a tensor that the backward pass has yet to use. Eight, for the pool then has
+/// places to spare, so that this tensor is born there.
+/// </summary>
+internal sealed class Positional : Module<Tensor, Tensor>
+{
+    private readonly Linear enter = Linear(8, 256), head = Linear(256, 4);
+    private readonly ParameterList tables = new(Enumerable.Range(0, 8).Select(_ => new Parameter(randn(64, 256) / 8)).ToArray());
+
+    public Positional()
+        : base("Positional") => RegisterComponents();
+
+    public override Tensor forward(Tensor input)
+    {
+        var x = enter.call(input);
+        foreach (var table in tables)
+            x = x + table.unsqueeze(0);
+        return head.call(x.tanh());
+    }
+}
+
+/// <summary>Two parameters whose gradients are views of one tensor.</summary>
+internal sealed class TwoViews : Module<Tensor, Tensor>
+{
+    private readonly Parameter first = new(randn(64 * 256)), second = new(randn(256 * 64));
+    private readonly Linear enter = Linear(8, 256), head = Linear(256, 4);
+
+    public TwoViews()
+        : base("TwoViews") => RegisterComponents();
+
+    public override Tensor forward(Tensor input) => head.call((enter.call(input) * (first.view(64, 256) + second.view(64, 256))).tanh());
+}

@@ -35,6 +35,8 @@ internal static class TrainingCases
         ["mixed-types"] = OneLoss(() => new MixedTypes(), (step, rank) => Noise(step, rank, 4, 8)),
         ["scalar-and-empty"] = OneLoss(() => new OddSizes(), (step, rank) => Noise(step, rank, 4, 8)),
         ["kept-gradients"] = new(() => Mlp(8, Width, Width, 4), KeepGradients),
+        ["positional"] = OneLoss(() => new Positional(), (step, rank) => Noise(step, rank, 1, 64, 8)),
+        ["two-views"] = OneLoss(() => new TwoViews(), (step, rank) => Noise(step, rank, 64, 8)),
         ["empty-share"] = new(() => Mlp(8, Width, Width, 4), EmptyLastShare),
     };
 

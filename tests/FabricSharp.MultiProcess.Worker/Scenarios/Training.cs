@@ -56,12 +56,19 @@ internal static class Training
 
     private static void ReferenceStep(TrainingCase training, Module<Tensor, Tensor> reference, optim.Optimizer optimizer, int step, int worldSize)
     {
-        reference.zero_grad();
+        var parameters = reference.parameters().ToArray();
+        var sums = new Tensor?[parameters.Length];
         for (var rank = 0; rank < worldSize; rank++)
+        {
+            reference.zero_grad(); // each rank by itself: gradients of one backward pass may share their memory
             training.Step(new ReferenceTrainee(reference), reference, step, rank);
-        using (no_grad())
-            foreach (var parameter in reference.parameters())
-                parameter.grad?.div_(worldSize);
+            for (var i = 0; i < parameters.Length; i++)
+                if (parameters[i].grad is { } gradient)
+                    sums[i] = sums[i] is { } sum ? sum + gradient : gradient.clone();
+        }
+
+        for (var i = 0; i < parameters.Length; i++)
+            parameters[i].grad = sums[i]?.div(worldSize);
         optimizer.step();
     }
 

@@ -3,8 +3,8 @@ using System.Diagnostics;
 namespace FabricSharp.Collectives.SharedMemory;
 
 /// <summary>
-/// During one wait: notices when all ranks wait, not all for the same, and nothing has moved for a while. Then none of them ever will, and
-/// each throws <see cref="CollectiveMismatchException"/> instead of sitting out the time limit.
+/// During one wait: notices when all ranks wait, not all for the same, and nothing has moved for a while although every rank has looked
+/// again (one that is not scheduled may find its operation done when it wakes up). Then none of them will ever go on, and each throws <see cref="CollectiveMismatchException"/> instead of sitting out the time limit.
 /// See docs/design/shared-memory-protocol.md, "Divergence".
 /// </summary>
 internal sealed class DivergenceWatch(SharedMemoryWorld world, long token, Func<string> describe)
@@ -13,6 +13,7 @@ internal sealed class DivergenceWatch(SharedMemoryWorld world, long token, Func<
 
     private long[]? _seen;
     private long[]? _now;
+    private int[]? _looks, _looksNow;
     private long _since;
     private bool _published;
 
@@ -26,18 +27,31 @@ internal sealed class DivergenceWatch(SharedMemoryWorld world, long token, Func<
             world.PublishWait(token, describe());
         }
 
+        world.CountLook();
         _seen ??= new long[world.Size];
         _now ??= new long[world.Size];
+        _looks ??= new int[world.Size];
+        _looksNow ??= new int[world.Size];
+        world.ReadLooks(_looksNow);
         if (!world.TryReadWaits(_now) || _now.AsSpan().Count(token) == _now.Length || !_now.AsSpan().SequenceEqual(_seen))
         {
             (_seen, _now) = (_now, _seen);
+            (_looks, _looksNow) = (_looksNow, _looks);
             _since = Stopwatch.GetTimestamp();
         }
-        else if (Stopwatch.GetElapsedTime(_since) >= Patience)
+        else if (Stopwatch.GetElapsedTime(_since) >= Patience && EveryRankHasLookedSince())
         {
             world.DeclareDiverged();
             world.ThrowIfDiverged();
         }
+    }
+
+    private bool EveryRankHasLookedSince()
+    {
+        for (var rank = 0; rank < world.Size; rank++)
+            if (_looksNow![rank] - _looks![rank] < 2)
+                return false;
+        return true;
     }
 
     public void End()

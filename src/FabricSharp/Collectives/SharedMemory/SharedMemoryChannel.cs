@@ -68,11 +68,11 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
     /// <summary>Queues operations that follow one another and starts them as far as possible. Local: does not wait.</summary>
     public void Enqueue(ReadOnlySpan<SharedMemoryOperation> operations)
     {
-        _world.ObserveThread();
         lock (_gate)
         {
             if (_failure is not null || _disposed)
                 throw Refusal();
+            _world.ObserveThread();
             foreach (var operation in operations)
             {
                 operation.Sequence = _nextSequence++;
@@ -322,9 +322,9 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
                     _world.ProgressAll();
                 if (operation.IsCompleted)
                     break;
-                ThrowIfPeerFailed(operation, pause.IsSlow);
                 if (pause.IsSlow)
-                    watch.Look();
+                    watch.Look(); // first: when all ranks have diverged, that is the cause of every failure
+                ThrowIfPeerFailed(operation, pause.IsSlow);
             }
         }
         catch (DistributedException e)

@@ -24,6 +24,7 @@ internal sealed unsafe class SharedMemoryGradientPool : GradientPool
     /// <summary>Tensors that lie here, and one for the pool itself.</summary>
     private int _holders = 1;
     private bool _disposed;
+    private bool _stopped;
 
     /// <summary>Makes the pool. Collective.</summary>
     public SharedMemoryGradientPool(SharedMemoryWorld world, IReadOnlyList<long> bytes)
@@ -54,7 +55,7 @@ internal sealed unsafe class SharedMemoryGradientPool : GradientPool
             return IntPtr.Zero;
         lock (_gate)
         {
-            if (_disposed || sizeClass.Free.Count - 1 < sizeClass.OwnersWithout)
+            if (_disposed || _stopped || sizeClass.Free.Count - 1 < sizeClass.OwnersWithout)
                 return IntPtr.Zero;
             return Hold(sizeClass.Free.Pop());
         }
@@ -87,6 +88,12 @@ internal sealed unsafe class SharedMemoryGradientPool : GradientPool
         }
 
         return CpuAllocator.TensorOver(data, bytes / type.SizeInBytes(), type);
+    }
+
+    public override void StopServing()
+    {
+        lock (_gate)
+            _stopped = true;
     }
 
     public override void Release(IntPtr data)

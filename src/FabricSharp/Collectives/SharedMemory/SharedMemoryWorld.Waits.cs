@@ -56,6 +56,16 @@ internal sealed unsafe partial class SharedMemoryWorld
 
     public void ClearWait() => Volatile.Write(ref Member(Rank)->WaitToken, 0);
 
+    /// <summary>Counts that this rank has looked at its operation once more.</summary>
+    public void CountLook() => Volatile.Write(ref Member(Rank)->Looks, Member(Rank)->Looks + 1);
+
+    /// <summary>How often each rank has looked.</summary>
+    public void ReadLooks(Span<int> looks)
+    {
+        for (var rank = 0; rank < Size; rank++)
+            looks[rank] = Volatile.Read(ref Member(rank)->Looks);
+    }
+
     /// <summary>Reads what every rank waits for; false when one does not wait, or calls from several threads.</summary>
     public bool TryReadWaits(Span<long> tokens)
     {

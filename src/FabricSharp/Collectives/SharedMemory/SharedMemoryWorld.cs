@@ -9,7 +9,7 @@ namespace FabricSharp.Collectives.SharedMemory;
 /// </summary>
 internal sealed unsafe partial class SharedMemoryWorld : IDisposable
 {
-    private const ulong Magic = 0x4d57_4352_4241_4603; // changes with the layout
+    private const ulong Magic = 0x4d57_4352_4241_4604; // changes with the layout
     private const int HeaderBytes = 4096, MemberBytes = 8192, MessageCapacity = 4096, WaitTextCapacity = 512, VerdictOffset = 64;
 
     private readonly SharedMemorySegment _segment;
@@ -149,8 +149,10 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
                 ThrowIfFailed(purpose, rank => Volatile.Read(ref Member(rank)->Meetings) < number);
                 if (!pause.Once())
                     throw new DistributedTimeoutException($"Rank {Rank}: {purpose} waited {Timeout.TotalSeconds:0.#} s for rank {missing}. Did it take another path, or never start?");
-                if (pause.IsSlow)
-                    watch.Look();
+                if (!pause.IsSlow)
+                    continue;
+                ProgressAll();
+                watch.Look();
             }
         }
         finally
@@ -252,6 +254,8 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
     public void Dispose()
     {
         Leave();
+        foreach (var channel in Volatile.Read(ref _channels))
+            channel.Fail(new DistributedException($"Rank {Rank}: the group of '{channel.Name}' was disposed."));
         if (Interlocked.Exchange(ref _disposed, 1) == 0)
             _segment.Dispose();
     }
@@ -310,7 +314,8 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
         public int WaitTextLength;
         public long WaitToken;
         public int HasSeveralThreads;
-        private fixed byte _line0[68]; // the words below are written by others: lines of their own
+        public int Looks;
+        private fixed byte _line0[64]; // the words below are written by others: lines of their own
         public int Doorbell;
         private fixed byte _line1[124];
         public int Sleepers;

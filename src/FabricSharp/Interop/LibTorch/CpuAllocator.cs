@@ -62,9 +62,12 @@ internal static unsafe class CpuAllocator
     /// <summary>Offers this thread's allocations to <paramref name="memories"/> until the result is disposed, on the same thread.</summary>
     public static Serving Serve(ITensorMemory[] memories)
     {
+        if (memories.Length == 0 || !IsSupported)
+            return default;
+        Native.StandBefore();
         var before = _serving;
-        _serving = IsSupported && memories.Length > 0 ? memories : null;
-        return new Serving(before);
+        _serving = memories;
+        return new Serving(before, isActive: true);
     }
 
     /// <summary>A flat tensor over registered memory; <see cref="ITensorMemory.Release"/> is called when its storage is gone.</summary>
@@ -86,7 +89,14 @@ internal static unsafe class CpuAllocator
             return LibTorchLibrary.NotSupportedReason;
         if (RuntimeInformation.ProcessArchitecture != Architecture.X64)
             return "the allocator was verified on x64 only"; // elsewhere C++ returns objects in another way
-        return Native.Install() ?? SelfTest();
+        try
+        {
+            return Native.Prepare() ?? SelfTest();
+        }
+        catch (Exception e) when (e is InvalidOperationException or ExternalException or ArgumentException)
+        {
+            return $"the self-test of the allocator failed: {e.Message}";
+        }
     }
 
     /// <summary>A tensor of an odd size is to lie in our memory, and to give it back once.</summary>
@@ -95,6 +105,7 @@ internal static unsafe class CpuAllocator
         const int Elements = 12347;
         using var memory = new TestMemory(Elements * sizeof(float));
         Register(memory);
+        Native.StandBefore();
         _serving = [memory];
         try
         {
@@ -104,14 +115,26 @@ internal static unsafe class CpuAllocator
             var outside = torch.empty(Elements);
             if (TensorMemory.PointerOf(inside) != memory.Range.Begin || TensorMemory.PointerOf(outside) == memory.Range.Begin)
                 return "the self-test of the allocator found a tensor in the wrong place";
+            if (!CountsStorages(inside))
+                return "the position of a storage's use count is another one";
         }
         finally
         {
             _serving = null;
+            Native.StandBack();
             Unregister(memory);
         }
 
         return memory.Released == 1 ? null : $"the self-test of the allocator saw {memory.Released} releases instead of 1";
+    }
+
+    private static bool CountsStorages(torch.Tensor tensor)
+    {
+        var alone = GradientAccess.StorageUseCount(tensor.Handle);
+        using var view = tensor.view(-1, 1);
+        var two = GradientAccess.StorageUseCount(tensor.Handle);
+        using var third = view.detach();
+        return (alone, two, GradientAccess.StorageUseCount(third.Handle)) == (1, 2, 3);
     }
 
     [UnmanagedCallersOnly]
@@ -149,11 +172,18 @@ internal static unsafe class CpuAllocator
     private static IntPtr RawDeleter(IntPtr self) => (IntPtr)(delegate* unmanaged<IntPtr, void>)&Free;
 
     /// <summary>Ends the serving.</summary>
-    internal readonly ref struct Serving(ITensorMemory[]? before)
+    internal readonly ref struct Serving(ITensorMemory[]? before, bool isActive)
     {
         private readonly ITensorMemory[]? _before = before;
+        private readonly bool _isActive = isActive;
 
-        public void Dispose() => _serving = _before;
+        public void Dispose()
+        {
+            if (!_isActive)
+                return;
+            _serving = _before;
+            Native.StandBack();
+        }
     }
 
     /// <summary>c10::DataPtr as libstdc++ lays it out: data, then unique_ptr (a tuple, last element first: deleter, context), then device.</summary>
@@ -178,11 +208,16 @@ internal static unsafe class CpuAllocator
 
         public static delegate* unmanaged<IntPtr, void> DefaultFree { get; private set; }
 
+        private static IntPtr _ours;
+
+        /// <summary>Threads that are being served; guarded by <see cref="Gate"/>.</summary>
+        private static int _served;
+
         /// <summary>
-        /// Puts an allocator of ours in place: the vtable of c10::Allocator (complete destructor, deleting destructor, allocate,
+        /// Makes an allocator of ours: the vtable of c10::Allocator (complete destructor, deleting destructor, allocate,
         /// is_simple_data_ptr, raw_deleter, copy_data) is the default one's but for allocate and raw_deleter.
         /// </summary>
-        public static string? Install()
+        public static string? Prepare()
         {
             var api = LibTorchLibrary.Api;
             Default = api.GetCpuAllocator();
@@ -204,8 +239,26 @@ internal static unsafe class CpuAllocator
             table[VirtualRawDeleter] = (IntPtr)(delegate* unmanaged<IntPtr, IntPtr>)&RawDeleter;
             var self = &table[VirtualCount]; // the object: nothing but its vtable pointer
             *self = (IntPtr)table;
-            api.SetCpuAllocator((IntPtr)self, 0);
-            return api.GetCpuAllocator() == (IntPtr)self ? null : "another CPU allocator has precedence";
+            _ours = (IntPtr)self;
+            StandBefore();
+            var isFirst = api.GetCpuAllocator() == _ours;
+            StandBack();
+            return isFirst ? null : "another CPU allocator has precedence";
+        }
+
+        /// <summary>Has allocations come to us first, as long as some thread is served.</summary>
+        public static void StandBefore()
+        {
+            lock (Gate)
+                if (_served++ == 0)
+                    LibTorchLibrary.Api.SetCpuAllocator(_ours, 0);
+        }
+
+        public static void StandBack()
+        {
+            lock (Gate)
+                if (--_served == 0)
+                    LibTorchLibrary.Api.SetCpuAllocator(Default, 0);
         }
     }
 

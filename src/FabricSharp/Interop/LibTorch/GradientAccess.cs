@@ -58,6 +58,17 @@ internal static unsafe class GradientAccess
         return new ReadOnlySpan<long>(strides, checked((int)dimensions)).SequenceEqual(expected);
     }
 
+    /// <summary>
+    /// How many tensors share the tensor's memory. c10::TensorImpl begins with vtable pointer, reference counts and the pointer to its StorageImpl;
+    /// that one with vtable pointer and, in the low half of the next word, its use count. Verified by the allocator's self-test.
+    /// </summary>
+    public static int StorageUseCount(IntPtr tensor)
+    {
+        var implementation = *(IntPtr*)tensor;
+        var storage = *(IntPtr*)(implementation + 2 * IntPtr.Size);
+        return Volatile.Read(ref *(int*)(storage + IntPtr.Size));
+    }
+
     /// <summary><c>destination.copy_(source)</c>, without recording it for autograd.</summary>
     public static void Copy(IntPtr destination, IntPtr source)
     {
