@@ -89,9 +89,7 @@ internal abstract unsafe class GradientAccessor
                 return;
             }
 
-            using var flat = pool.Take(slot.Index, slot.Type);
-            using var view = flat.as_strided(slot.Shape, slot.Strides);
-            slot.PoolData = GradientAccess.DataPointer(view.Handle);
+            using var view = TakePlace(slot, pool);
             if (isInOrder)
                 Buffer.MemoryCopy((void*)data, (void*)slot.PoolData, slot.Bytes, slot.Bytes);
             else
@@ -105,6 +103,15 @@ internal abstract unsafe class GradientAccessor
         /// </summary>
         private static bool IsAlone(IntPtr gradient) => CpuAllocator.IsSupported && GradientAccess.StorageUseCount(gradient) == 1;
 
+        /// <summary>Makes a place of the pool the slot's, and a tensor of the gradient's shape over it.</summary>
+        private static Tensor TakePlace(ParameterSlot slot, GradientPool pool)
+        {
+            using var flat = pool.Take(slot.Index, slot.Type);
+            var view = flat.as_strided(slot.Shape, slot.Strides);
+            slot.PoolData = GradientAccess.DataPointer(view.Handle);
+            return view;
+        }
+
         /// <summary>Through a copy, for the gradient may lie in the very place that it is brought to.</summary>
         private static void CopyReordered(ParameterSlot slot, Tensor view)
         {
@@ -115,9 +122,7 @@ internal abstract unsafe class GradientAccessor
 
         public override void MakeZerosInPool(ParameterSlot slot, GradientPool pool)
         {
-            using var flat = pool.Take(slot.Index, slot.Type);
-            using var view = flat.as_strided(slot.Shape, slot.Strides);
-            slot.PoolData = GradientAccess.DataPointer(view.Handle);
+            using var view = TakePlace(slot, pool);
             NativeMemory.Clear((void*)slot.PoolData, (nuint)slot.Bytes);
             GradientAccess.SetGradient(slot.Parameter.Handle, view.Handle);
         }

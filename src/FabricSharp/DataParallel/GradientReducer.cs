@@ -88,7 +88,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         _channel = group.CreateGradientChannel(module.GetName(), Math.Max(ControlMessage.SizeFor(_slots.Length), _slots.Length * sizeof(int)));
         _pool = UsesViews ? _channel.CreatePool([.. _slots.Select(slot => slot.Bytes >= SmallestPooledGradient ? slot.Bytes : 0)]) : null;
         foreach (var slot in _slots)
-            slot.IsPooled = _pool is not null && slot.Bytes >= SmallestPooledGradient;
+            slot.IsPooled = _pool?.Covers(slot.Bytes) ?? false;
         BuildBuckets(BucketPlanner.Assign([.. _slots.Select(slot => slot.ToItem())], [FirstBucketBytes, BucketBytes]).AsEnumerable().Reverse());
         if (GradientHooks.IsSupported)
             foreach (var slot in _slots)

@@ -309,7 +309,7 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
     private void WaitSlowly(SharedMemoryOperation operation, TimeSpan timeout, SharedMemoryChannel? others)
     {
         var pause = new SharedMemoryPause(_world, timeout);
-        var watch = new DivergenceWatch(_world, (_number << 40) + operation.Sequence, () => $"in {Describe(operation)}");
+        var watch = default(DivergenceWatch); // made when the wait turns out long: most end within microseconds
         try
         {
             for (var round = 1; !operation.IsCompleted; round++)
@@ -323,7 +323,7 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
                 if (operation.IsCompleted)
                     break;
                 if (pause.IsSlow)
-                    watch.Look(); // first: when all ranks have diverged, that is the cause of every failure
+                    (watch ??= WatchOver(operation)).Look(); // first: when all ranks have diverged, that is the cause of every failure
                 ThrowIfPeerFailed(operation, pause.IsSlow);
             }
         }
@@ -334,9 +334,12 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
         finally
         {
             pause.End();
-            watch.End();
+            watch?.End();
         }
     }
+
+    private DivergenceWatch WatchOver(SharedMemoryOperation operation) =>
+        new(_world, (_number << 40) + operation.Sequence, () => $"in {Describe(operation)}");
 
     private string Describe(SharedMemoryOperation operation) => $"operation {operation.Sequence} of '{Name}' ({operation.Descriptor})";
 

@@ -8,7 +8,7 @@ internal sealed unsafe partial class SharedMemoryWorld
     /// <summary>Marks the tokens of set-up steps, apart from those of channels.</summary>
     private const long MeetingToken = 1L << 62;
 
-    /// <summary>Written by whoever holds the channel list's lock, read without.</summary>
+    /// <summary>Replaced as a whole by compare-and-exchange, read without.</summary>
     private SharedMemoryChannel[] _channels = [];
 
     /// <summary>The one thread that has called collectives so far; 0 before the first.</summary>
