@@ -1,3 +1,4 @@
+using FabricSharp.Modules;
 using FabricSharp.Precision;
 using FabricSharp.Strategies;
 using FabricSharp.Wrappers;

@@ -42,7 +42,8 @@ internal abstract class GradientChannel : IDisposable
     /// </summary>
     /// <param name="mine">At most the number of bytes agreed at creation, the same number on every rank.</param>
     /// <param name="all">Receives rank r's message at r × <c>mine.Length</c>.</param>
-    public abstract void Exchange(ReadOnlySpan<byte> mine, Span<byte> all);
+    /// <param name="timeout">The limit. <value>Default: the group's.</value></param>
+    public abstract void Exchange(ReadOnlySpan<byte> mine, Span<byte> all, TimeSpan? timeout = null);
 
     /// <summary>Tells the other ranks that this one cannot go on. Local.</summary>
     public abstract void Abort(string reason);

@@ -50,4 +50,7 @@ internal enum PassState
 
     /// <summary>The backward pass ended in an exception on this rank.</summary>
     Broken = 4,
+
+    /// <summary>The rank is out of data and only keeps the others company.</summary>
+    Joined = 8,
 }

@@ -33,8 +33,29 @@ public sealed record DDPOptions
     public double BucketCapMb { get; init; } = 25;
 
     /// <summary>Size of the bucket that is sent first, in MiB: small, so that communication starts early.</summary>
-    /// <value>Default 1.</value>
-    public double FirstBucketMb { get; init; } = 1;
+    /// <value>Default null: 1, or <see cref="BucketCapMb"/> where that is smaller.</value>
+    public double? FirstBucketMb { get; init; }
+
+    /// <summary>
+    /// Full dotted names of parameters and buffers that data-parallel training leaves alone: each rank keeps its own values, and their gradients
+    /// are not averaged.
+    /// </summary>
+    /// <value>Default: none.</value>
+    public IReadOnlyCollection<string> ParametersToIgnore { get; init; } = [];
+
+    /// <summary>The limit of each wait for other ranks in the averaging of gradients.</summary>
+    /// <value>Default null: the process group's.</value>
+    public TimeSpan? Timeout { get; init; }
+
+    /// <summary>What averages the gradients of a bucket in place of the plain all-reduce; null for that. See <see cref="DataParallel.CommunicationHook"/>.</summary>
+    public CommunicationHook? CommunicationHook { get; init; }
+
+    /// <summary>Whether gradients are averaged while the backward pass runs, where that is possible.</summary>
+    internal bool UsesGradientHooks { get; init; } = true;
+
+    internal long BucketBytes => (long)(BucketCapMb * 1024 * 1024);
+
+    internal long FirstBucketBytes => (long)((FirstBucketMb ?? Math.Min(1, BucketCapMb)) * 1024 * 1024);
 
     /// <summary>Reports all problems of the values at once.</summary>
     /// <exception cref="ArgumentException">Some value is out of range.</exception>
@@ -43,8 +64,12 @@ public sealed record DDPOptions
         var problems = new List<string>();
         if (!(BucketCapMb > 0) || double.IsInfinity(BucketCapMb))
             problems.Add($"BucketCapMb = {BucketCapMb} must be a positive number of MiB (default 25).");
-        if (!(FirstBucketMb > 0) || double.IsInfinity(FirstBucketMb))
+        if (FirstBucketMb is { } first && (!(first > 0) || double.IsInfinity(first)))
             problems.Add($"FirstBucketMb = {FirstBucketMb} must be a positive number of MiB (default 1).");
+        if (Timeout is { } timeout && timeout <= TimeSpan.Zero)
+            problems.Add($"Timeout = {Timeout} must be positive (default: the process group's).");
+        if (ParametersToIgnore is null || ParametersToIgnore.Any(string.IsNullOrWhiteSpace))
+            problems.Add("ParametersToIgnore must hold full dotted names of parameters or buffers.");
         if (problems.Count > 0)
             throw new ArgumentException("DDP options: " + string.Join(" ", problems));
     }

@@ -8,7 +8,7 @@ namespace FabricSharp.DataParallel;
 /// <summary>How a reducer gets at <c>.grad</c>: by pointer where libtorch's entry points are there, else through TorchSharp.</summary>
 internal abstract unsafe class GradientAccessor
 {
-    public static GradientAccessor Create() => GradientHooks.IsSupported ? new NativeAccessor() : new ManagedAccessor();
+    public static GradientAccessor Create(bool native) => native ? new NativeAccessor() : new ManagedAccessor();
 
     /// <summary>Whether <c>.grad</c> can be made a view of the bucket.</summary>
     public abstract bool CanUseViews { get; }

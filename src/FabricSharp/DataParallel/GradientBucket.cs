@@ -9,8 +9,8 @@ namespace FabricSharp.DataParallel;
 /// </summary>
 internal sealed class GradientBucket : IDisposable
 {
-    /// <summary>Gradients start at cache lines, so that vector instructions do not straddle two.</summary>
-    private const long Alignment = 64;
+    /// <summary>Gradients start at cache lines, so that vector instructions do not straddle two, unless they have to lie next to each other.</summary>
+    private const long CacheLine = 64;
 
     private readonly GradientBuffer? _buffer;
     private readonly Tensor? _flat;
@@ -19,19 +19,21 @@ internal sealed class GradientBucket : IDisposable
     /// <param name="slots">All of one data type, in the order in which they are expected to become ready.</param>
     /// <param name="channel">Gives the memory.</param>
     /// <param name="asViews">Whether slots get tensors over their places.</param>
-    public GradientBucket(ParameterSlot[] slots, GradientChannel channel, bool asViews)
+    /// <param name="withoutGaps">Whether gradients follow each other without a gap.</param>
+    public GradientBucket(ParameterSlot[] slots, GradientChannel channel, bool asViews, bool withoutGaps = false)
     {
         Slots = slots;
+        var alignment = withoutGaps ? 1 : CacheLine;
         var shared = slots.Where(slot => !slot.IsPooled).ToList();
         var bytes = 0L;
         foreach (var slot in shared)
         {
             slot.Offset = bytes;
-            bytes += (slot.Bytes + Alignment - 1) / Alignment * Alignment;
+            bytes += (slot.Bytes + alignment - 1) / alignment * alignment;
         }
 
         if (shared.Count > 0)
-            _buffer = channel.Allocate(Math.Max(bytes, Alignment));
+            _buffer = channel.Allocate(Math.Max(bytes, CacheLine));
         shared.ForEach(slot => slot.Buffer = _buffer);
         Pieces = [.. CutIntoPieces(slots)];
         if (!asViews || shared.Count == 0)
@@ -52,6 +54,9 @@ internal sealed class GradientBucket : IDisposable
     public long PayloadBytes => Slots.Sum(slot => slot.Bytes);
 
     private ScalarType Type => Slots[0].Type;
+
+    /// <summary>The shared memory as a flat tensor of the gradients, for buckets without gaps and with views.</summary>
+    public Tensor Payload() => _flat!.narrow(0, 0, PayloadBytes / Type.SizeInBytes());
 
     public void Dispose()
     {

@@ -51,10 +51,10 @@ internal sealed class GradientPiece
         return sent;
     }
 
-    public void Wait()
+    public void Wait(TimeSpan? timeout)
     {
         foreach (var work in _reductions)
-            work.Wait();
+            work.Wait(timeout);
         _reductions.Clear();
     }
 
@@ -72,11 +72,12 @@ internal sealed class GradientPiece
 }
 
 /// <summary>How the reducer has gradients averaged.</summary>
-internal readonly record struct GradientReduction(GradientChannel Channel, GradientPool? Pool, double Scale)
+/// <param name="Channel">Where reductions are queued.</param>
+/// <param name="Pool">Where large gradients live.</param>
+/// <param name="Scale">What each rank's gradients are multiplied by.</param>
+/// <param name="IsNeeded">False with one rank: there is nothing to average with.</param>
+internal readonly record struct GradientReduction(GradientChannel Channel, GradientPool? Pool, double Scale, bool IsNeeded)
 {
-    /// <summary>With one rank there is nothing to average with.</summary>
-    public bool IsNeeded => Scale != 1;
-
     public Work OfPooled(ParameterSlot slot) =>
         Channel.ReduceInPlace(Pool!, slot.Index, slot.PoolData, slot.ElementCount, slot.Type, Scale);
 

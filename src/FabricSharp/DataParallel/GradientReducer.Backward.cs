@@ -1,4 +1,5 @@
 using System.Collections;
+using System.Runtime.InteropServices;
 using FabricSharp.Interop.LibTorch;
 using static TorchSharp.torch;
 
@@ -10,10 +11,22 @@ internal sealed partial class GradientReducer
     /// <summary>Without hooks: the gradients from before this backward pass, put aside so that those it makes can be told.</summary>
     private Tensor?[]? _putAside;
 
+    /// <summary>Whether the caller of <c>backward</c> tells when it is over. Nested backward passes inside it then belong to the same pass.</summary>
+    private bool _isEndKnown;
+
+    /// <summary>Whether the last forward pass was followed by a backward pass that the caller has told of.</summary>
+    private bool _isBackwardKnown;
+
+    /// <summary>Without hooks: whether some parameter had a gradient before the last forward pass.</summary>
+    private bool _hadGradient;
+
     /// <summary>To be called before <c>backward</c> where the caller knows of it. Local.</summary>
     public void BeforeBackward()
     {
-        if (!GradientHooks.IsSupported && _failure is null)
+        _isEndKnown = true;
+        _isBackwardKnown = true;
+        _clock.BackwardBegins();
+        if (!_usesHooks && _failure is null)
             PutGradientsAside();
     }
 
@@ -22,11 +35,12 @@ internal sealed partial class GradientReducer
     /// </summary>
     public void AfterBackward()
     {
+        _isEndKnown = false;
         if (_putAside is not null)
             TakeBackGradients();
-        if (_passActive && !GradientHooks.IsSupported)
+        if (_passActive)
             FinishPass(PassState.Regular);
-        else if (_awaitsBackward && !_passActive && ToleratesUnused && _failure is null)
+        else if (_awaitsBackward && ToleratesUnused && _learnedUse is null && _failure is null)
             FinishPass(PassState.Regular); // the loss depends on no parameter of this model on this rank
         ThrowIfCommunicationFailed();
     }
@@ -34,6 +48,7 @@ internal sealed partial class GradientReducer
     /// <summary>To be called when <c>backward</c> threw: the other ranks must not wait. Local part of a collective failure.</summary>
     public void BackwardFailed()
     {
+        _isEndKnown = false;
         if (_putAside is not null)
             TakeBackGradients();
         if (_passActive)
@@ -77,9 +92,11 @@ internal sealed partial class GradientReducer
         }
 
         BeginPass();
-        if (slot.ReadyPass == _pass)
-            throw MarkedTwice(slot);
+        if (!IsLastFiring(slot))
+            return;
         Accept(slot);
+        if (_hook is not null)
+            return;
         slot.Piece.MarkReady();
         LaunchReadyPieces();
         if (_launched > 0)
@@ -91,8 +108,11 @@ internal sealed partial class GradientReducer
         if (_passActive)
             return;
         _passActive = true;
-        if (GradientHooks.IsSupported)
+        _clock.BackwardBegins();
+        if (_usesHooks && !_isEndKnown)
             GradientHooks.QueueBackwardEnd(this);
+        if (_hook is null)
+            ContributeToOthers();
     }
 
     /// <summary>Puts the parameter's gradient where the other ranks can read it.</summary>
@@ -115,6 +135,8 @@ internal sealed partial class GradientReducer
     /// <summary>Pieces are launched strictly in order: that, and equal lists of pieces, is what makes the ranks' reductions match.</summary>
     private void LaunchReadyPieces()
     {
+        if (_launched < _pieces.Length && _pieces[_launched].Pending == 0)
+            _clock.CommunicationBegins();
         while (_launched < _pieces.Length && _pieces[_launched].Pending == 0)
             BytesSent += _pieces[_launched++].LaunchAll(Reduction);
     }
@@ -129,13 +151,14 @@ internal sealed partial class GradientReducer
             return;
         try
         {
-            var messages = Exchange(state);
-            if (!IsAgreed(messages))
-                return;
-            if (messages[0].State.HasFlag(PassState.Broken))
-                CompleteLaunched(messages); // all ranks threw alike: nothing to average, but the queue must be in step
+            _clock.BackwardEnds();
+            if (!state.HasFlag(PassState.Joined))
+                _join?.AnnouncePass(this);
+            if (_learnedUse is not null && _hook is null)
+                FinishStaticPass(state);
             else
-                CompletePass(messages);
+                FinishExchangedPass(state);
+            _clock.CommunicationEnds();
         }
         catch (Exception e)
         {
@@ -147,6 +170,21 @@ internal sealed partial class GradientReducer
         }
     }
 
+    private void FinishExchangedPass(PassState state)
+    {
+        if (IsLearning)
+            AcceptWhatFired();
+        else if (_learnedUse is not null)
+            RequireLearnedUse();
+        var messages = Exchange(state);
+        if (!IsAgreed(messages))
+            return;
+        if (Active(messages).First().State.HasFlag(PassState.Broken))
+            CompleteLaunched(messages); // all ranks threw alike: nothing to average, but the queue must be in step
+        else
+            CompletePass(messages);
+    }
+
     /// <summary>Once, on rank 0. It costs nothing to leave the flag on, but it hides a parameter that was forgotten.</summary>
     private void AdviseWhenFlagIsIdle()
     {
@@ -156,13 +194,15 @@ internal sealed partial class GradientReducer
                 "Without the flag (strategy: \"ddp\") a parameter that goes unused by mistake would be an error.");
     }
 
-    private ControlMessage[] Exchange(PassState state)
+    /// <summary>Every rank's message; null for a rank that has joined.</summary>
+    private ControlMessage?[] Exchange(PassState state)
     {
         state |= (_options.FindUnusedParameters ? PassState.FindsUnused : 0) | (_options.StaticGraph ? PassState.StaticGraph : 0);
         var mine = new ControlMessage(_forwardPasses, _launched, state, UsedHere()).Encode();
         var all = new byte[mine.Length * _group.Size];
-        _channel.Exchange(mine, all);
-        return [.. Enumerable.Range(0, _group.Size).Select(rank => ControlMessage.Decode(all, rank, _slots.Length))];
+        _channel.Exchange(mine, all, _options.Timeout);
+        ControlExchanges++;
+        return [.. Enumerable.Range(0, _group.Size).Select(rank => ControlMessage.Decode(all, rank, _slots.Length)).Select(message => message.State.HasFlag(PassState.Joined) ? default(ControlMessage?) : message)];
     }
 
     private BitArray UsedHere()
@@ -173,21 +213,36 @@ internal sealed partial class GradientReducer
         return used;
     }
 
-    private void CompletePass(ControlMessage[] messages)
+    private void CompletePass(ControlMessage?[] messages)
     {
         var usedByAny = Combine(messages, (all, one) => all.Or(one));
         var usedByAll = Combine(messages, (all, one) => all.And(one));
+        if (_hook is null)
+            CompletePieces(messages, usedByAny);
+        else
+            AverageThroughHook(_hook, usedByAny);
+        GiveBack(usedByAny);
+        if (!usedByAny.HasAnySet())
+            return; // the backward pass of another model, of which this one learns nothing
+        if (messages[_group.Rank] is { } mine)
+            _unused.Add(mine.Used, usedByAll, usedByAny);
+        _passes++;
+        if (IsLearning)
+            Learn(messages, usedByAny);
+        AdviseWhenFlagIsIdle();
+        RebuildWhenDue(usedByAll, usedByAny);
+    }
+
+    private void CompletePieces(ControlMessage?[] messages, BitArray usedByAny)
+    {
+        _clock.CommunicationBegins();
         LaunchWhatSomeRankLaunched(messages);
         foreach (var piece in _pieces.AsSpan(_launched))
             BytesSent += LaunchUsed(piece, usedByAny);
         WaitForPieces();
-        GiveBack(usedByAny);
-        _unused.Add(messages[_group.Rank].Used, usedByAll, usedByAny);
-        AdviseWhenFlagIsIdle();
-        RebuildWhenDue(usedByAll);
     }
 
-    private void CompleteLaunched(ControlMessage[] messages)
+    private void CompleteLaunched(ControlMessage?[] messages)
     {
         LaunchWhatSomeRankLaunched(messages);
         WaitForPieces();
@@ -196,12 +251,12 @@ internal sealed partial class GradientReducer
     private void WaitForPieces()
     {
         foreach (var piece in _pieces)
-            piece.Wait();
+            piece.Wait(_options.Timeout);
     }
 
-    private void LaunchWhatSomeRankLaunched(ControlMessage[] messages)
+    private void LaunchWhatSomeRankLaunched(ControlMessage?[] messages)
     {
-        var launchedByAny = messages.Max(message => message.Launched);
+        var launchedByAny = Active(messages).Max(message => message.Launched);
         while (_launched < launchedByAny)
         {
             Array.ForEach(_pieces[_launched].Slots, FillMissing);
@@ -218,7 +273,7 @@ internal sealed partial class GradientReducer
     }
 
     /// <summary>What this rank contributes for a parameter that it did not use in this pass: what it has accumulated, else zeros.</summary>
-    private unsafe void FillMissing(ParameterSlot slot)
+    private void FillMissing(ParameterSlot slot)
     {
         if (slot.ReadyPass == _pass)
             return;
@@ -230,8 +285,10 @@ internal sealed partial class GradientReducer
         else if (hasGradient)
             _accessor.CopyToBucket(slot);
         else
-            new Span<byte>((void*)slot.Slice, checked((int)slot.Bytes)).Clear();
+            Clear(slot);
     }
+
+    private static unsafe void Clear(ParameterSlot slot) => NativeMemory.Clear((void*)slot.Slice, (nuint)slot.Bytes);
 
     /// <summary>Every parameter that some rank used has its average as <c>grad</c>; the others keep theirs.</summary>
     private void GiveBack(BitArray used)
@@ -257,10 +314,12 @@ internal sealed partial class GradientReducer
         _arrivals.Clear();
         foreach (var piece in _pieces)
             piece.Reset();
+        foreach (var slot in _slots)
+            slot.Firings = 0;
     }
 
-    private static BitArray Combine(ControlMessage[] messages, Func<BitArray, BitArray, BitArray> operation) =>
-        messages.Skip(1).Aggregate(new BitArray(messages[0].Used), (all, message) => operation(all, message.Used));
+    private static BitArray Combine(ControlMessage?[] messages, Func<BitArray, BitArray, BitArray> operation) =>
+        Active(messages).Skip(1).Aggregate(new BitArray(Active(messages).First().Used), (all, message) => operation(all, message.Used));
 
     private void PutGradientsAside()
     {
@@ -279,6 +338,7 @@ internal sealed partial class GradientReducer
         using TorchSharp.Scalar one = 1; // held: TorchSharp lets the finaliser free a number that it made itself during the call
         var putAside = _putAside!;
         _putAside = null;
+        var reached = new List<ParameterSlot>();
         foreach (var slot in _slots.Reverse())
         {
             using var before = putAside[slot.Index];
@@ -291,7 +351,9 @@ internal sealed partial class GradientReducer
             }
 
             if (made is not null)
-                GradientReady(slot);
+                reached.Add(slot);
         }
+
+        reached.ForEach(GradientReady); // when all gradients are back in their places
     }
 }

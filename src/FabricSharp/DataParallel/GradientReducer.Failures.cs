@@ -1,5 +1,5 @@
-using System.Collections;
 using FabricSharp.Collectives;
+using FabricSharp.Interop.LibTorch;
 
 namespace FabricSharp.DataParallel;
 
@@ -9,55 +9,56 @@ internal sealed partial class GradientReducer
     private const int NamesShown = 20;
 
     /// <summary>Whether the pass can be completed; if not, the reason is kept for the next forward pass or step, on every rank alike.</summary>
-    private bool IsAgreed(ControlMessage[] messages)
+    /// <param name="messages">Of the ranks that take part: null where a rank has joined.</param>
+    private bool IsAgreed(ControlMessage?[] messages)
     {
-        _failure = (Exception?)DescribeBroken(messages) ?? (Exception?)DescribeSkipped(messages) ?? DescribeUnfinished(messages) ?? DescribeChangedGraph(messages);
+        _failure = (Exception?)DescribeBroken(messages) ?? (Exception?)DescribeSkipped(messages) ?? DescribeUnfinished(messages);
         if (_failure is not null)
             _pool?.StopServing();
         return _failure is null;
     }
 
     /// <summary>A backward pass that threw on all ranks alike is forgotten; one that threw on some is an error on all.</summary>
-    private DistributedException? DescribeBroken(ControlMessage[] messages)
+    private DistributedException? DescribeBroken(ControlMessage?[] messages)
     {
         var broken = RanksWhere(messages, message => message.State.HasFlag(PassState.Broken));
         if (broken.Count == 0)
             return null;
-        if (broken.Count == messages.Length)
+        if (broken.Count == Active(messages).Count())
             return DescribeBrokenUnevenly(messages);
         return new DistributedException(
             $"Rank {_group.Rank}: the backward pass ended in an exception on {Ranks(broken)}, so the gradients of this pass cannot be averaged. " +
             "See the exception there; the model's replicas are still equal, but its reducer has to be set up again.");
     }
 
-    private DistributedException? DescribeBrokenUnevenly(ControlMessage[] messages)
+    private DistributedException? DescribeBrokenUnevenly(ControlMessage?[] messages)
     {
-        if (messages.All(message => message.Launched == messages[0].Launched))
+        if (Active(messages).Select(message => message.Launched).Distinct().Count() == 1)
             return null;
         return new DistributedException(
             $"Rank {_group.Rank}: the backward pass ended in an exception on every rank, but at different points, so the ranks' gradients cannot be brought into step. " +
             "See the exceptions; the model's replicas are still equal, but its reducer has to be set up again.");
     }
 
-    private DistributedException? DescribeSkipped(ControlMessage[] messages)
+    private DistributedException? DescribeSkipped(ControlMessage?[] messages)
     {
-        if (messages.All(message => message.ForwardPasses == messages[0].ForwardPasses))
+        if (Active(messages).Select(message => message.ForwardPasses).Distinct().Count() <= 1)
             return null;
-        var counts = messages.Select((message, rank) => $"rank {rank}: {message.ForwardPasses}");
+        var counts = RanksWhere(messages, _ => true).Select(rank => $"rank {rank}: {messages[rank]!.Value.ForwardPasses}");
         return new DistributedException(
             $"Rank {_group.Rank}: the ranks have run different numbers of forward passes ({string.Join(", ", counts)}). A rank skipped a step or ran an extra one, " +
             "for example an evaluation with gradients enabled on one rank. Use the unwrapped module or torch.no_grad() for what only some ranks do.");
     }
 
-    private UnfinishedReductionException? DescribeUnfinished(ControlMessage[] messages)
+    private UnfinishedReductionException? DescribeUnfinished(ControlMessage?[] messages)
     {
-        if (ToleratesUnused || messages.All(message => message.State.HasFlag(PassState.Broken)))
+        if (ToleratesUnused || Active(messages).All(message => message.State.HasFlag(PassState.Broken)))
             return null;
-        var missing = _slots.Where(slot => messages.Any(message => !message.Used[slot.Index])).ToList();
+        var missing = _slots.Where(slot => Active(messages).Any(message => !message.Used[slot.Index])).ToList();
         if (missing.Count == 0)
             return null;
         var lines = missing.Take(NamesShown).Select(slot =>
-            $"  {slot.Index}: {slot.Name}, no gradient on {Ranks(RanksWhere(messages, message => !message.Used[slot.Index]))}");
+            $"  {slot.Index}: {slot.Name}, no gradient on {Ranks(RanksWhere(messages, message => !message.Used[slot.Index]))}{ReasonOf(slot)}");
         if (missing.Count > NamesShown)
             lines = lines.Append($"  … and {missing.Count - NamesShown} more");
         return Unfinished(
@@ -71,38 +72,25 @@ internal sealed partial class GradientReducer
             missing);
     }
 
-    private UnfinishedReductionException? DescribeChangedGraph(ControlMessage[] messages)
-    {
-        if (!_options.StaticGraph || messages.All(message => message.State.HasFlag(PassState.Broken)))
-            return null;
-        _learnedUse ??= [.. messages.Select(message => new BitArray(message.Used))];
-        for (var rank = 0; rank < messages.Length; rank++)
-        {
-            var (learned, now) = (_learnedUse[rank], messages[rank].Used);
-            var changed = _slots.Where(slot => learned[slot.Index] != now[slot.Index]).ToList();
-            if (changed.Count > 0)
-                return ChangedGraph(rank, changed, wasUsed: learned[changed[0].Index]);
-        }
-
-        return null;
-    }
-
-    private UnfinishedReductionException ChangedGraph(int rank, List<ParameterSlot> changed, bool wasUsed)
-    {
-        var (before, now) = wasUsed ? ("used", "unused") : ("unused", "used");
-        return Unfinished(
-            "Expected to have finished reduction in the prior iteration before starting a new one. This error indicates that your training graph has changed in this iteration, " +
-            $"e.g., one parameter is {before} in first iteration, but then got {now} in the second iteration. this is not compatible with static_graph set to True.\n" +
-            $"On rank {rank}: {string.Join(", ", changed.Take(NamesShown).Select(slot => slot.Name))}. Use findUnusedParameters: true instead of staticGraph: true.",
-            changed);
-    }
-
     private UnfinishedReductionException Unfinished(string message, List<ParameterSlot> slots) =>
         new(message, _group.Rank, slots.ConvertAll(slot => slot.Index), slots.ConvertAll(slot => slot.Name));
 
+    /// <summary>What on this rank may explain that a parameter gets no gradient.</summary>
+    private static string ReasonOf(ParameterSlot slot) =>
+        slot.Parameter.IsInvalid ? " (disposed or replaced after set-up)" : slot.Parameter.requires_grad ? "" : " (frozen after set-up: requires_grad is false)";
+
     private InvalidOperationException MarkedTwice(ParameterSlot slot) =>
         new($"Expected to mark a variable ready only once. Parameter at index {slot.Index} with name {slot.Name} has been marked as ready twice in one backward pass on rank {_group.Rank}: " +
-            "it was reached by nested backward passes (recomputation inside backward). Run the nested passes inside NoBackwardSync, or do without recomputation for this parameter.");
+            "it was reached by nested backward passes (recomputation inside backward) more than once. If every step does so, promise it with DDPStrategy(staticGraph: true); " +
+            "else run the nested passes inside NoBackwardSync, or do without recomputation for this parameter.");
+
+    private InvalidOperationException BackwardUnknown() =>
+        new($"Rank {_group.Rank}: the model {ModuleName} has gradients that were not averaged, because gradient hooks are not available here ({GradientHooks.NotSupportedReason}) and the backward pass ran without the reducer's knowledge. " +
+            "Call fabric.Backward(loss), or Backward(loss) of the DistributedDataParallel module, instead of loss.backward().");
+
+    private InvalidOperationException Replaced(ParameterSlot slot) =>
+        new($"Rank {_group.Rank}: parameter {slot.Index} '{slot.Name}' of {ModuleName} was replaced or disposed after the model was set up for data-parallel training, so that its gradients would no longer be averaged. " +
+            "module.to(…), module.cuda(), module.half() and assigning a new parameter do that. Do not move or convert the module after Setup: convert it before, or let Fabric's accelerator and precision do it.");
 
     /// <summary>Keeps the first failure of this rank, and tells the others, who would wait for this one.</summary>
     private void Fail(Exception exception)
@@ -113,8 +101,11 @@ internal sealed partial class GradientReducer
             _channel.Abort($"{exception.GetType().Name}: {exception.Message}");
     }
 
-    private static List<int> RanksWhere(ControlMessage[] messages, Func<ControlMessage, bool> condition) =>
-        [.. Enumerable.Range(0, messages.Length).Where(rank => condition(messages[rank]))];
+    /// <summary>The messages of the ranks that take part.</summary>
+    private static IEnumerable<ControlMessage> Active(ControlMessage?[] messages) => messages.OfType<ControlMessage>();
+
+    private static List<int> RanksWhere(ControlMessage?[] messages, Func<ControlMessage, bool> condition) =>
+        [.. Enumerable.Range(0, messages.Length).Where(rank => messages[rank] is { } message && condition(message))];
 
     private string Ranks(List<int> ranks) =>
         ranks.Count == _group.Size && ranks.Count > 1 ? "all ranks" : (ranks.Count == 1 ? "rank " : "ranks ") + string.Join(", ", ranks);

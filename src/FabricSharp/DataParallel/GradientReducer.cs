@@ -17,15 +17,21 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
 
     private const int PassesBeforeAdvice = 100;
 
+    private readonly nn.Module _module;
     private readonly ProcessGroup _group;
     private readonly DDPOptions _options;
     private readonly ParameterSlot[] _slots;
     private readonly HashSet<IntPtr> _identities;
     private readonly IReadOnlyList<(string Name, Tensor Buffer)> _buffers;
     private readonly GradientChannel _channel;
-    private readonly GradientAccessor _accessor = GradientAccessor.Create();
+    private readonly GradientAccessor _accessor;
     private readonly UnusedParameterCounter _unused;
+    private readonly ReplicaSynchronizer _replicas;
+    private readonly StepClock _clock = new();
     private readonly double _scale;
+
+    /// <summary>Whether gradients are seen as they become ready; if not, <see cref="AfterBackward"/> looks for them.</summary>
+    private readonly bool _usesHooks;
 
     private List<GradientBucket> _buckets = [];
 
@@ -33,7 +39,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     private GradientPiece[] _pieces = [];
 
     /// <summary>Where large gradients live; null where gradients are no views of communicated memory, or none is large.</summary>
-    private readonly GradientPool? _pool;
+    private GradientPool? _pool;
 
     /// <summary>Parameters that some rank did not use in some pass; they travel in buckets of their own.</summary>
     private readonly BitArray _everUnused;
@@ -47,6 +53,9 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     /// <summary>Number of the current backward pass, from 0.</summary>
     private long _pass;
 
+    /// <summary>Backward passes that have averaged something.</summary>
+    private long _passes;
+
     /// <summary>Whether backward passes are to be synchronised: what the last forward pass said.</summary>
     private bool _synchronizes;
 
@@ -59,9 +68,6 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     /// <summary>Pieces launched in this pass.</summary>
     private int _launched;
 
-    /// <summary>With a static graph, what the first pass used on each rank.</summary>
-    private BitArray[]? _learnedUse;
-
     /// <summary>Why training cannot go on; thrown at the next forward pass or optimizer step.</summary>
     private Exception? _failure;
     private bool _disposed;
@@ -70,27 +76,29 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     public GradientReducer(nn.Module module, ProcessGroup group, DDPOptions options, IReadOnlyList<(string Name, Tensor Buffer)> buffers)
     {
         options.Validate();
+        var ignored = new IgnoredParameters(module, buffers, options.ParametersToIgnore);
+        _module = module;
         _group = group;
         _options = options;
-        _buffers = buffers;
+        _hook = options.CommunicationHook;
+        _usesHooks = options.UsesGradientHooks && GradientHooks.IsSupported;
+        _accessor = GradientAccessor.Create(_usesHooks);
+        _buffers = [.. buffers.Where(buffer => !ignored.Contains(buffer.Name))];
         _scale = 1.0 / group.Size;
-        var parameters = module.named_parameters().DistinctBy(p => TensorIdentity.Of(p.parameter)).Select(p => (p.name, p.parameter)).ToList();
-        _slots = [.. parameters.Where(p => p.parameter.requires_grad).Select((p, index) => new ParameterSlot(index, p.name, p.parameter))];
+        var parameters = ParametersOf(module).Where(p => !ignored.Contains(p.Name)).ToList();
+        _slots = [.. parameters.Where(p => p.Parameter.requires_grad).Select((p, index) => new ParameterSlot(index, p.Name, p.Parameter))];
         _identities = [.. _slots.Select(slot => TensorIdentity.Of(slot.Parameter))];
         _everUnused = new BitArray(_slots.Length);
         _unused = new UnusedParameterCounter([.. _slots.Select(slot => slot.Name)]);
 
-        var replicas = new ReplicaSynchronizer(group, parameters, buffers);
-        replicas.Verify(Settings());
+        _replicas = new ReplicaSynchronizer(group, parameters, _buffers);
+        _replicas.Verify(Settings());
         if (_slots.Length == 0) // on every rank: a rank that threw earlier would leave the others waiting
             throw new InvalidOperationException("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient.");
-        replicas.BroadcastAll();
+        _replicas.BroadcastAll(root: 0);
         _channel = group.CreateGradientChannel(module.GetName(), Math.Max(ControlMessage.SizeFor(_slots.Length), _slots.Length * sizeof(int)));
-        _pool = UsesViews ? _channel.CreatePool([.. _slots.Select(slot => slot.Bytes >= SmallestPooledGradient ? slot.Bytes : 0)]) : null;
-        foreach (var slot in _slots)
-            slot.IsPooled = _pool?.Covers(slot.Bytes) ?? false;
-        BuildBuckets(BucketPlanner.Assign([.. _slots.Select(slot => slot.ToItem())], [FirstBucketBytes, BucketBytes]).AsEnumerable().Reverse());
-        if (GradientHooks.IsSupported)
+        LayOut();
+        if (_usesHooks)
             foreach (var slot in _slots)
                 GradientHooks.Register(slot.Parameter, this, slot.Index);
     }
@@ -98,8 +106,14 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     /// <summary>Which parameters went unused so far.</summary>
     public UnusedParameterReport UnusedParameters => _unused.Report();
 
+    /// <summary>The model's name, for messages.</summary>
+    public string ModuleName => _module.GetName();
+
     /// <summary>Bytes of gradients that this rank has sent for averaging so far.</summary>
     public long BytesSent { get; private set; }
+
+    /// <summary>How often the ranks have told each other at the end of a backward pass what they used.</summary>
+    public long ControlExchanges { get; private set; }
 
     /// <summary>Payload of the buckets in launch order, in bytes.</summary>
     public IReadOnlyList<long> BucketSizes => [.. _buckets.Select(bucket => bucket.PayloadBytes)];
@@ -110,15 +124,11 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     /// <summary>Memory in which gradients are best born; null when there is none.</summary>
     public ITensorMemory? GradientMemory => _pool;
 
-    private GradientReduction Reduction => new(_channel, _pool, _scale);
-
-    private long FirstBucketBytes => (long)(_options.FirstBucketMb * 1024 * 1024);
-
-    private long BucketBytes => (long)(_options.BucketCapMb * 1024 * 1024);
+    private GradientReduction Reduction => new(_channel, _pool, _join?.ScaleOf(this) ?? _scale, IsNeeded: _group.Size > 1);
 
     private bool ToleratesUnused => _options.FindUnusedParameters || _options.StaticGraph;
 
-    private bool UsesViews => _options.GradientAsBucketView && _accessor.CanUseViews;
+    private bool UsesViews => _options.GradientAsBucketView && _accessor.CanUseViews && _hook is null;
 
     /// <summary>Whether <paramref name="parameter"/> is one of those that are averaged.</summary>
     public bool Owns(Parameter parameter) => _identities.Contains(TensorIdentity.Of(parameter));
@@ -137,10 +147,22 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         _synchronizes = RequiresSynchronization;
         if (!_synchronizes)
             return;
+        if (_awaitsBackward)
+            LookForReplacedParameters();
+        var root = _join?.AnnounceForward(this) ?? 0;
         _forwardPasses++;
         _awaitsBackward = true;
-        if (_options.BroadcastBuffers && _buffers.Count > 0 && _group.Size > 1)
-            BroadcastBuffers();
+        _isBackwardKnown = false;
+        _hadGradient = !_usesHooks && _slots.Any(_accessor.HasGradient);
+        _clock.ForwardBegins();
+        BroadcastBuffers(root);
+    }
+
+    /// <summary>To be called after each forward pass of the model. Local.</summary>
+    public void AfterForward()
+    {
+        if (_awaitsBackward)
+            _clock.ForwardEnds();
     }
 
     /// <summary>To be called before an optimizer steps on these parameters. Collective where this rank took no part in the last backward pass.</summary>
@@ -150,8 +172,16 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         if (_passActive)
             FinishPass(PassState.Broken);
         else if (_awaitsBackward && _failure is null)
-            FinishPass(PassState.Regular); // no gradient arrived here: this rank contributes zeros
+            FinishWithoutGradient();
         ThrowIfFailed();
+    }
+
+    /// <summary>No gradient arrived here: this rank contributes zeros.</summary>
+    private void FinishWithoutGradient()
+    {
+        if (!_usesHooks && !_isBackwardKnown && !_hadGradient && _slots.Any(_accessor.HasGradient))
+            Fail(BackwardUnknown());
+        FinishPass(PassState.Regular);
     }
 
     public void ThrowIfFailed()
@@ -172,7 +202,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         if (_disposed)
             return;
         _disposed = true;
-        if (GradientHooks.IsSupported)
+        if (_usesHooks)
             foreach (var slot in _slots.Where(slot => !slot.Parameter.IsInvalid))
                 GradientHooks.Clear(slot.Parameter);
         _channel.Dispose();
@@ -187,26 +217,24 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         ("findUnusedParameters", _options.FindUnusedParameters.ToString()),
         ("staticGraph", _options.StaticGraph.ToString()),
         ("bucketCapMb", _options.BucketCapMb.ToString("R", System.Globalization.CultureInfo.InvariantCulture)),
-        ("firstBucketMb", _options.FirstBucketMb.ToString("R", System.Globalization.CultureInfo.InvariantCulture)),
+        ("firstBucketMb", _options.FirstBucketMb?.ToString("R", System.Globalization.CultureInfo.InvariantCulture) ?? "default"),
+        ("communication hook", _hook?.Name ?? "none"),
+        ("ignored parameters", string.Join(", ", _options.ParametersToIgnore.Order(StringComparer.Ordinal))),
         ("gradientAsBucketView", _options.GradientAsBucketView.ToString()),
         ("broadcastBuffers", _options.BroadcastBuffers.ToString()),
-        ("gradient hooks", GradientHooks.IsSupported ? "available" : "not available"),
+        ("gradient hooks", _usesHooks ? "available" : "not available"),
     ];
 
-    private void BroadcastBuffers()
+    private void BroadcastBuffers(int root)
     {
+        if (!_options.BroadcastBuffers || _buffers.Count == 0 || _group.Size == 1)
+            return;
         using var gradientsOff = no_grad();
-        var works = _buffers.Select(buffer => _group.Broadcast(buffer.Buffer, 0)).ToList();
+        var works = _buffers.Select(buffer => _group.Broadcast(buffer.Buffer, root)).ToList();
         works.ForEach(work => work.Wait());
     }
 
-    private void BuildBuckets(IEnumerable<int[]> assignment)
-    {
-        var old = _buckets;
-        _buckets = [.. assignment.Select(members => new GradientBucket([.. members.Select(i => _slots[i])], _channel, _accessor.CanUseViews))];
-        _pieces = [.. _buckets.SelectMany(bucket => bucket.Pieces)];
-        foreach (var piece in _pieces)
-            piece.Reset();
-        old.ForEach(bucket => bucket.Dispose());
-    }
+    /// <summary>Every parameter with its full dotted name, once.</summary>
+    private static List<(string Name, Parameter Parameter)> ParametersOf(nn.Module module) =>
+        [.. module.named_parameters().DistinctBy(p => TensorIdentity.Of(p.parameter)).Select(p => (p.name, p.parameter))];
 }

@@ -56,6 +56,12 @@ internal sealed class ParameterSlot
     /// <summary>The last backward pass in which this rank put a gradient into the bucket.</summary>
     public long ReadyPass { get; set; } = -1;
 
+    /// <summary>How often the hook fires in a backward pass: more than once where nested backward passes (recomputation) reach the parameter, which takes a static graph.</summary>
+    public int ExpectedFirings { get; set; } = 1;
+
+    /// <summary>How often the hook has fired in this backward pass.</summary>
+    public int Firings { get; set; }
+
     /// <summary>Whether a pass without synchronisation gave the parameter a gradient that was not averaged yet.</summary>
     public bool HasLocalGradient { get; set; }
 

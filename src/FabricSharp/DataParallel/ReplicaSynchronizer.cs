@@ -21,15 +21,15 @@ internal sealed class ReplicaSynchronizer(
             Compare(all[0].Split('\n'), all[rank].Split('\n'), rank);
     }
 
-    /// <summary>Gives rank 0's parameters and buffers to all ranks. Collective.</summary>
-    public void BroadcastAll()
+    /// <summary>Gives the parameters and buffers of rank <paramref name="root"/> to all ranks. Collective.</summary>
+    public void BroadcastAll(int root)
     {
         using var gradientsOff = no_grad();
         var works = new List<Work>();
         foreach (var (_, parameter) in parameters)
-            works.Add(group.Broadcast(parameter, 0));
+            works.Add(group.Broadcast(parameter, root));
         foreach (var (_, buffer) in buffers)
-            works.Add(group.Broadcast(buffer, 0));
+            works.Add(group.Broadcast(buffer, root));
         works.ForEach(work => work.Wait());
     }
 

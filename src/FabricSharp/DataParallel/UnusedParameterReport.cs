@@ -74,13 +74,21 @@ internal sealed class UnusedParameterCounter(IReadOnlyList<string> names)
     private readonly long[] _everywhere = new long[names.Count];
     private long _passes;
 
+    /// <summary>What this rank used in the first pass.</summary>
+    private BitArray? _first;
+
     /// <summary>Whether some rank has left some parameter unused in some pass.</summary>
     public bool IsAnyUnused { get; private set; }
+
+    /// <summary>Whether this rank has used the same parameters in all passes, of which there was one at least.</summary>
+    public bool IsUseConstant { get; private set; }
 
     public long Passes => _passes;
 
     public void Add(BitArray usedHere, BitArray usedByAll, BitArray usedByAny)
     {
+        _first ??= new BitArray(usedHere);
+        IsUseConstant = (_passes == 0 || IsUseConstant) && !new BitArray(_first).Xor(usedHere).HasAnySet();
         _passes++;
         if (usedByAll.HasAllSet())
             return;

@@ -2,7 +2,6 @@ using FabricSharp.Accelerators;
 using FabricSharp.Collectives;
 using FabricSharp.Configuration;
 using FabricSharp.DataParallel;
-using FabricSharp.Interop.LibTorch;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -14,11 +13,8 @@ namespace FabricSharp.Strategies;
 /// </summary>
 public sealed class DDPStrategy : Strategy
 {
-    private readonly List<GradientReducer> _reducers = [];
+    private readonly SynchronizedBackward _backward = new();
     private ProcessGroup? _group;
-
-    /// <summary>What gradients are best born in; null when the reducers have changed.</summary>
-    private ITensorMemory[]? _gradientMemories;
 
     /// <summary>Makes the strategy; each argument is also a property. The same values on every rank.</summary>
     /// <param name="findUnusedParameters">See <see cref="FindUnusedParameters"/>.</param>
@@ -69,6 +65,14 @@ public sealed class DDPStrategy : Strategy
     /// <value>Default 25.</value>
     public double BucketCapMb { get; init; }
 
+    /// <summary>Parameters that each rank keeps to itself; see <see cref="DDPOptions.ParametersToIgnore"/>.</summary>
+    /// <value>Default: none.</value>
+    public IReadOnlyCollection<string> ParametersToIgnore { get; init; } = [];
+
+    /// <summary>What averages the gradients of a bucket in place of the plain all-reduce; see <see cref="DataParallel.CommunicationHook"/>.</summary>
+    /// <value>Default null: the plain all-reduce.</value>
+    public CommunicationHook? CommunicationHook { get; init; }
+
     /// <summary>The back end of the process group: one of <see cref="ProcessGroup.Backends"/>.</summary>
     /// <value>Default null: <c>shm</c>.</value>
     public string? ProcessGroupBackend { get; init; }
@@ -106,7 +110,11 @@ public sealed class DDPStrategy : Strategy
     }
 
     internal override Strategy CopyForThread() => new DDPStrategy(
-        FindUnusedParameters, StaticGraph, GradientAsBucketView, BroadcastBuffers, BucketCapMb, ProcessGroupBackend, Timeout, StartMethod);
+        FindUnusedParameters, StaticGraph, GradientAsBucketView, BroadcastBuffers, BucketCapMb, ProcessGroupBackend, Timeout, StartMethod)
+    {
+        ParametersToIgnore = ParametersToIgnore,
+        CommunicationHook = CommunicationHook?.ForAnotherRank(),
+    };
 
     internal override void Connect(Store store, int rank, int worldSize) =>
         _group = ProcessGroup.Create(ProcessGroupBackend ?? "shm", store, rank, worldSize, Timeout);
@@ -116,45 +124,18 @@ public sealed class DDPStrategy : Strategy
 
     internal override ModuleHandler SetupModule(nn.Module module)
     {
-        var reducer = new GradientReducer(module, _group!, Options(), Wrappers.ModuleTensors.Buffers(module));
-        _reducers.Add(reducer);
-        _gradientMemories = null;
-        return new ReplicatedModule(reducer, () => Forget(reducer));
+        var reducer = new GradientReducer(module, _group!, Options(), Modules.ModuleTensors.Buffers(module));
+        _backward.Add(reducer);
+        return new ReplicatedModule(reducer, () => _backward.Remove(reducer));
     }
 
-    internal override void Backward(Tensor loss, bool retainGraph)
-    {
-        foreach (var reducer in _reducers)
-            reducer.BeforeBackward();
-        using var serving = CpuAllocator.Serve(_gradientMemories ??= [.. _reducers.Select(reducer => reducer.GradientMemory).OfType<ITensorMemory>()]);
-        try
-        {
-            loss.backward(retain_graph: retainGraph);
-        }
-        catch
-        {
-            foreach (var reducer in _reducers)
-                reducer.BackwardFailed();
-            throw;
-        }
-
-        foreach (var reducer in _reducers)
-            reducer.AfterBackward();
-    }
+    internal override void Backward(Tensor loss, bool retainGraph) => _backward.Run(loss, retainGraph);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        foreach (var reducer in _reducers)
-            reducer.Dispose();
-        _reducers.Clear();
+        _backward.Dispose();
         _group?.Dispose();
-    }
-
-    private void Forget(GradientReducer reducer)
-    {
-        _reducers.Remove(reducer);
-        _gradientMemories = null;
     }
 
     private DDPOptions Options() => new()
@@ -164,6 +145,8 @@ public sealed class DDPStrategy : Strategy
         GradientAsBucketView = GradientAsBucketView,
         BroadcastBuffers = BroadcastBuffers,
         BucketCapMb = BucketCapMb,
+        ParametersToIgnore = ParametersToIgnore,
+        CommunicationHook = CommunicationHook,
     };
 
     /// <summary>A module whose gradients are averaged.</summary>
@@ -179,7 +162,13 @@ public sealed class DDPStrategy : Strategy
 
         public override bool Owns(Parameter parameter) => reducer.Owns(parameter);
 
+        public override GradientReducer? Reducer => reducer;
+
+        public override DDPLoggingData LoggingData() => reducer.LoggingData();
+
         public override void BeforeForward() => reducer.BeforeForward();
+
+        public override void AfterForward() => reducer.AfterForward();
 
         public override void BeforeStep() => reducer.BeforeStep();
 

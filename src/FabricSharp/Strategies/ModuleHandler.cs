@@ -14,7 +14,17 @@ internal class ModuleHandler : IDisposable
 
     public virtual bool Owns(Parameter parameter) => false;
 
+    /// <summary>What averages the module's gradients; null where nothing does.</summary>
+    public virtual GradientReducer? Reducer => null;
+
+    public virtual DDPLoggingData LoggingData() =>
+        throw new InvalidOperationException("There is no data-parallel logging data: this module was set up by a strategy that does not average gradients. Use strategy: \"ddp\".");
+
     public virtual void BeforeForward()
+    {
+    }
+
+    public virtual void AfterForward()
     {
     }
 

@@ -1,7 +1,7 @@
 using FabricSharp.DataParallel;
+using FabricSharp.Modules;
 using FabricSharp.Precision;
 using FabricSharp.Strategies;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace FabricSharp;
@@ -13,34 +13,25 @@ namespace FabricSharp;
 /// <typeparam name="T1">Type of an input.</typeparam>
 /// <typeparam name="T2">Type of an input.</typeparam>
 /// <typeparam name="TResult">Type of the output.</typeparam>
-public sealed class FabricModule<T1, T2, TResult> : nn.Module<T1, T2, TResult>, IFabricModule
+public sealed class FabricModule<T1, T2, TResult> : ModuleWrapper<T1, T2, TResult>, IFabricModule
 {
-    private readonly nn.Module<T1, T2, TResult> _inner;
     private readonly ModuleHandler _handler;
     private readonly PrecisionPlugin? _precision;
 
     internal FabricModule(nn.Module<T1, T2, TResult> inner, ModuleHandler handler, PrecisionPlugin? precision = null)
-        : base(inner.GetName())
+        : base(inner)
     {
-        _inner = inner;
         _handler = handler;
         _precision = precision;
     }
 
     /// <inheritdoc/>
-    public nn.Module Module => _inner;
-
-    /// <inheritdoc/>
     public UnusedParameterReport UnusedParameters => _handler.UnusedParameters;
-
-    /// <inheritdoc/>
-    public override bool training => _inner.training;
 
     ModuleHandler IFabricModule.Handler => _handler;
 
     /// <inheritdoc/>
-    public TModule Unwrap<TModule>()
-        where TModule : nn.Module => FabricModule.Unwrap<TModule>(_inner);
+    public DDPLoggingData GetLoggingData() => _handler.LoggingData();
 
     /// <summary>
     /// The original's forward pass in the precision: floating-point inputs and outputs are converted where it is not <c>32-true</c>. Collective in
@@ -49,10 +40,9 @@ public sealed class FabricModule<T1, T2, TResult> : nn.Module<T1, T2, TResult>, 
     public override TResult forward(T1 input1, T2 input2)
     {
         _handler.BeforeForward();
-        if (_precision is null)
-            return _inner.call(input1, input2);
-        using var pass = new ForwardPass(_precision);
-        return pass.Output(_inner.call(pass.Input(input1), pass.Input(input2)));
+        var output = Forward(input1, input2);
+        _handler.AfterForward();
+        return output;
     }
 
     /// <summary>
@@ -61,66 +51,20 @@ public sealed class FabricModule<T1, T2, TResult> : nn.Module<T1, T2, TResult>, 
     /// </summary>
     /// <param name="method">Gets the original module.</param>
     public TOutput Invoke<TModule, TOutput>(Func<TModule, TOutput> method)
-        where TModule : nn.Module
-    {
-        ArgumentNullException.ThrowIfNull(method);
-        _handler.BeforeForward();
-        if (_precision is null)
-            return method(Unwrap<TModule>());
-        using var pass = new ForwardPass(_precision);
-        return pass.ForeignOutput(method(Unwrap<TModule>()));
-    }
-
-    /// <inheritdoc/>
-    public override void train(bool train = true) => _inner.train(train);
-
-    /// <inheritdoc/>
-    public override void eval() => _inner.eval();
-
-    /// <inheritdoc/>
-    public override void zero_grad(bool set_to_none = true) => _inner.zero_grad(set_to_none);
-
-    /// <inheritdoc/>
-    public override IEnumerable<(string name, Parameter parameter)> named_parameters(bool recurse = true) => _inner.named_parameters(recurse);
-
-    /// <inheritdoc/>
-    public override IEnumerable<Parameter> parameters(bool recurse = true) => _inner.parameters(recurse);
-
-    /// <inheritdoc/>
-    public override IEnumerable<(string name, Tensor buffer)> named_buffers(bool recurse = true, bool include_nonpersistent = true) => _inner.named_buffers(recurse, include_nonpersistent);
-
-    /// <inheritdoc/>
-    public override IEnumerable<Tensor> buffers(bool recurse = true, bool include_nonpersistent = true) => _inner.buffers(recurse, include_nonpersistent);
-
-    /// <inheritdoc/>
-    public override IEnumerable<(string name, nn.Module module)> named_modules() => _inner.named_modules();
-
-    /// <inheritdoc/>
-    public override IEnumerable<nn.Module> modules() => _inner.modules();
-
-    /// <inheritdoc/>
-    public override IEnumerable<(string name, nn.Module module)> named_children() => _inner.named_children();
-
-    /// <inheritdoc/>
-    public override IEnumerable<nn.Module> children() => _inner.children();
-
-    /// <inheritdoc/>
-    public override nn.Module apply(Action<nn.Module> fn)
-    {
-        _inner.apply(fn);
-        return this;
-    }
-
-    /// <inheritdoc/>
-    public override Dictionary<string, Tensor> state_dict(Dictionary<string, Tensor>? destination = null, string? prefix = null) => _inner.state_dict(destination, prefix);
-
-    /// <inheritdoc/>
-    public override (IList<string> missing_keys, IList<string> unexpected_keyes) load_state_dict(Dictionary<string, Tensor> source, bool strict = true, IList<string>? skip = null) => _inner.load_state_dict(source, strict, skip);
+        where TModule : nn.Module => FabricModule.Invoke(Inner, method, _handler, _precision);
 
     /// <summary>Ends the averaging of this module's gradients. The original module is not disposed: it is the caller's.</summary>
     protected override void Dispose(bool disposing)
     {
         if (disposing)
             _handler.Dispose();
+    }
+
+    private TResult Forward(T1 input1, T2 input2)
+    {
+        if (_precision is null)
+            return Inner.call(input1, input2);
+        using var pass = new ForwardPass(_precision);
+        return pass.Output(Inner.call(pass.Input(input1), pass.Input(input2)));
     }
 }

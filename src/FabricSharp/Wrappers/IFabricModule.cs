@@ -1,4 +1,6 @@
 using FabricSharp.DataParallel;
+using FabricSharp.Modules;
+using FabricSharp.Precision;
 using FabricSharp.Strategies;
 using static TorchSharp.torch;
 
@@ -13,6 +15,10 @@ public interface IFabricModule
     /// <summary>Which parameters took no part in backward passes so far. Local.</summary>
     UnusedParameterReport UnusedParameters { get; }
 
+    /// <summary>What data-parallel training of this module has measured so far. Local.</summary>
+    /// <exception cref="InvalidOperationException">The strategy does not average gradients.</exception>
+    DDPLoggingData GetLoggingData();
+
     /// <summary>What the strategy does around this module.</summary>
     internal ModuleHandler Handler { get; }
 
@@ -25,7 +31,22 @@ public interface IFabricModule
 /// <summary>What the arities share.</summary>
 internal static class FabricModule
 {
-    public static TModule Unwrap<TModule>(nn.Module inner)
-        where TModule : nn.Module =>
-        inner as TModule ?? throw new InvalidCastException($"The module that was set up is a {inner.GetType().Name}, not a {typeof(TModule).Name}.");
+    public static TOutput Invoke<TModule, TOutput>(nn.Module original, Func<TModule, TOutput> method, ModuleHandler handler, PrecisionPlugin? precision)
+        where TModule : nn.Module
+    {
+        ArgumentNullException.ThrowIfNull(method);
+        var module = OriginalModule.As<TModule>(original);
+        handler.BeforeForward();
+        var output = Invoke(module, method, precision);
+        handler.AfterForward();
+        return output;
+    }
+
+    private static TOutput Invoke<TModule, TOutput>(TModule module, Func<TModule, TOutput> method, PrecisionPlugin? precision)
+    {
+        if (precision is null)
+            return method(module);
+        using var pass = new ForwardPass(precision);
+        return pass.ForeignOutput(method(module));
+    }
 }

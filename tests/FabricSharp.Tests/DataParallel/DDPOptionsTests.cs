@@ -10,7 +10,8 @@ public class DDPOptionsTests
         var options = new DDPOptions();
         options.Validate();
         Assert.Equal((false, false, true, true), (options.FindUnusedParameters, options.StaticGraph, options.GradientAsBucketView, options.BroadcastBuffers));
-        Assert.Equal((25.0, 1.0), (options.BucketCapMb, options.FirstBucketMb));
+        Assert.Equal((25.0, null), (options.BucketCapMb, options.FirstBucketMb));
+        Assert.Equal((25 << 20, 1 << 20), (options.BucketBytes, options.FirstBucketBytes));
     }
 
     [Theory]
@@ -33,6 +34,18 @@ public class DDPOptionsTests
         var e = Assert.Throws<ArgumentException>(new DDPOptions { FirstBucketMb = 0 }.Validate);
         Assert.DoesNotContain("BucketCapMb", e.Message);
     }
+
+    [Fact]
+    public void Validate_EveryKindOfProblem_ReportsAllAtOnce()
+    {
+        var options = new DDPOptions { BucketCapMb = 0, FirstBucketMb = -1, Timeout = TimeSpan.Zero, ParametersToIgnore = [" "] };
+        var e = Assert.Throws<ArgumentException>(options.Validate);
+        Assert.All(["BucketCapMb = 0", "FirstBucketMb = -1", "Timeout = 00:00:00", "ParametersToIgnore"], text => Assert.Contains(text, e.Message));
+    }
+
+    [Fact]
+    public void FirstBucketBytes_CapBelowOneMiB_AreTheCap() =>
+        Assert.Equal(314572, new DDPOptions { BucketCapMb = 0.3 }.FirstBucketBytes);
 
     [Fact]
     public void Validate_TinyBuckets_AreAllowed() => new DDPOptions { BucketCapMb = 1e-6, FirstBucketMb = 1e-6 }.Validate();

@@ -1,6 +1,6 @@
 using FabricSharp.DataParallel;
 using FabricSharp.Tests.Collectives;
-using FabricSharp.Wrappers;
+using FabricSharp.Modules;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 

@@ -1,7 +1,7 @@
 using FabricSharp.Collectives;
 using FabricSharp.DataParallel;
 using FabricSharp.Tests.Collectives;
-using FabricSharp.Wrappers;
+using FabricSharp.Modules;
 using TorchSharp;
 using static TorchSharp.torch;
 

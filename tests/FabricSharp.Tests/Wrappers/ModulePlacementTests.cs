@@ -1,5 +1,5 @@
 using FabricSharp.Interop.LibTorch;
-using FabricSharp.Wrappers;
+using FabricSharp.Modules;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

@@ -43,7 +43,7 @@ internal sealed unsafe class SharedMemoryGradientChannel : GradientChannel
 
     public override void Progress() => _buckets.Progress();
 
-    public override void Exchange(ReadOnlySpan<byte> mine, Span<byte> all)
+    public override void Exchange(ReadOnlySpan<byte> mine, Span<byte> all, TimeSpan? timeout = null)
     {
         if (mine.Length > _control.InlineBytes || all.Length != mine.Length * _world.Size)
             throw new ArgumentException($"An exchange of {mine.Length} bytes between {_world.Size} ranks does not fit {_control.InlineBytes} and {all.Length} bytes.", nameof(mine));
@@ -51,7 +51,7 @@ internal sealed unsafe class SharedMemoryGradientChannel : GradientChannel
         {
             var operation = new ExchangeOperation(source, destination, mine.Length);
             _control.Enqueue([operation]);
-            _control.Wait(operation, _world.Timeout, _buckets);
+            _control.Wait(operation, timeout ?? _world.Timeout, _buckets);
         }
     }
 

@@ -2,7 +2,7 @@ using FabricSharp.Interop.LibTorch;
 using TorchSharp;
 using static TorchSharp.torch;
 
-namespace FabricSharp.Wrappers;
+namespace FabricSharp.Modules;
 
 /// <summary>
 /// Brings a module to a device and element type <i>in place</i>: parameter and buffer objects keep their identity. TorchSharp's own

@@ -2,7 +2,7 @@ using System.Reflection;
 using TorchSharp.Utils;
 using static TorchSharp.torch;
 
-namespace FabricSharp.Wrappers;
+namespace FabricSharp.Modules;
 
 /// <summary>All tensors of a module. TorchSharp's <c>named_buffers()</c> leaves non-persistent buffers out; these do not.</summary>
 internal static class ModuleTensors

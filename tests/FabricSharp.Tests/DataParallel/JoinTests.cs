@@ -1,0 +1,194 @@
+using FabricSharp.Collectives;
+using FabricSharp.DataParallel;
+using FabricSharp.Tests.Collectives;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace FabricSharp.Tests.DataParallel;
+
+/// <summary>Ranks with different numbers of batches.</summary>
+public class JoinTests
+{
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Join_RankThatEndsEarlier_CountsInTheDivisorOrNot(bool divideByAll) => Run(2, new DDPOptions(), (model, net, group) =>
+        model.Join(() =>
+        {
+            for (var step = 0; step <= group.Rank; step++)
+            {
+                net.weight!.grad = null;
+                model.Backward(model.call(ones(1, 2)).sum());
+                model.EnsureReduced();
+                var expected = step == 0 || !divideByAll ? 1 : 0.5;
+                Assert.True(net.weight.grad!.eq(expected).all().item<bool>(), $"step {step}: {net.weight.grad.str()}");
+            }
+        }, divideByInitialWorldSize: divideByAll));
+
+    [Theory]
+    [InlineData(3, false)]
+    [InlineData(3, true)]
+    [InlineData(4, true)]
+    public void Join_DifferentNumbersOfBatches_EndsWithEqualModels(int ranks, bool staticGraph) => GroupOfThreads.Run("shm", ranks, group =>
+    {
+        var net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 1));
+        using var model = new DistributedDataParallel<Tensor, Tensor>(net, group, new DDPOptions { StaticGraph = staticGraph, BucketCapMb = 1e-5 });
+        var optimizer = optim.SGD(net.parameters(), 0.05);
+        model.Join(() =>
+        {
+            for (var step = 0; step < 2 + 2 * group.Rank; step++)
+            {
+                net.zero_grad();
+                model.Backward(model.call(full([5, 4], group.Rank + 1.0) + randn(5, 4)).square().mean());
+                model.EnsureReduced();
+                optimizer.step();
+            }
+        });
+        RequireEqual(net, group);
+        net.zero_grad();
+        model.Backward(model.call(randn(5, 4)).square().mean()); // the reducers are in step afterwards
+        model.EnsureReduced();
+        group.Barrier().Wait();
+    });
+
+    [Fact]
+    public void Join_UnusedParameters_AreSynchronisedAsUsual() => GroupOfThreads.Run("shm", 3, group =>
+    {
+        var net = new Branchy();
+        using var model = new DistributedDataParallel<Tensor, Tensor>(net, group, new DDPOptions { FindUnusedParameters = true });
+        model.Join(() =>
+        {
+            for (var step = 0; step < 3 * (group.Rank + 1); step++)
+            {
+                net.zero_grad();
+                net.Take = "abc"[(step + group.Rank) % 3].ToString();
+                model.Backward(model.call(ones(2, 4)).sum());
+                model.EnsureReduced();
+                using (no_grad())
+                    foreach (var parameter in net.parameters())
+                        if (parameter.grad is { } gradient)
+                            parameter.sub_(gradient * 0.1);
+            }
+        });
+        RequireEqual(net, group);
+        group.Barrier().Wait();
+    });
+
+    [Fact]
+    public void Join_NoSyncAndTwoModels_StaysInStep() => GroupOfThreads.Run("shm", 2, group =>
+    {
+        var (left, right) = (nn.Linear(2, 2), nn.Linear(2, 1));
+        using var first = new DistributedDataParallel<Tensor, Tensor>(left, group);
+        using var second = new DistributedDataParallel<Tensor, Tensor>(right, group);
+        Join.Run([first, second], () =>
+        {
+            for (var step = 0; step < 2 + 3 * group.Rank; step++)
+            {
+                using (first.NoSync())
+                    first.Backward(first.call(ones(1, 2)).sum());
+                first.Backward(first.call(ones(1, 2)).sum());
+                second.Backward(second.call(first.call(ones(1, 2)).detach()).sum());
+                first.Module.zero_grad();
+                second.Module.zero_grad();
+            }
+        });
+        RequireEqual(left, group);
+        group.Barrier().Wait();
+    });
+
+    [Fact]
+    public void Join_ThrowOnEarlyTermination_EndsAllRanks()
+    {
+        var failures = GroupOfThreads.RunEach("shm", 2, group =>
+        {
+            using var model = new DistributedDataParallel<Tensor, Tensor>(nn.Linear(2, 1), group);
+            try
+            {
+                model.Join(() =>
+                {
+                    for (var step = 0; step < 2 + group.Rank; step++)
+                        model.Backward(model.call(ones(1, 2)).sum());
+                }, throwOnEarlyTermination: true);
+            }
+            finally
+            {
+                group.Barrier().Wait(); // the group is still usable
+            }
+        });
+        Assert.Equal("Rank 0 exhausted all inputs.", Assert.IsAssignableFrom<InvalidOperationException>(failures[0]).Message);
+        Assert.Equal("Detected at least one rank that exhausted inputs. Throwing across all ranks.", Assert.IsAssignableFrom<InvalidOperationException>(failures[1]).Message);
+    }
+
+    [Fact]
+    public void Join_ThrowOnEarlyTerminationAndEvenInputs_DoesNotThrow() => Run(2, new DDPOptions(), (model, _, _) =>
+        model.Join(() => model.Backward(model.call(ones(1, 2)).sum()), throwOnEarlyTermination: true));
+
+    [Fact]
+    public void Join_LoopThatThrowsOnOneRank_EndsTheOthers()
+    {
+        var failures = GroupOfThreads.RunEach("shm", 2, group =>
+        {
+            using var model = new DistributedDataParallel<Tensor, Tensor>(nn.Linear(2, 1), group);
+            model.Join(() =>
+            {
+                for (var step = 0; step < 4; step++)
+                {
+                    if (group.Rank == 1 && step == 2)
+                        throw new FormatException("bad batch");
+                    model.Backward(model.call(ones(1, 2)).sum());
+                }
+            });
+        });
+        Assert.IsType<FormatException>(failures[1]);
+        Assert.Contains("bad batch", Assert.IsAssignableFrom<DistributedException>(failures[0]).Message);
+    }
+
+    [Fact]
+    public void Join_WrongUse_SaysWhatToPass() => Run(1, new DDPOptions(), (model, _, _) =>
+    {
+        Assert.StartsWith("The join context manager requires at least one joinable", Assert.Throws<ArgumentException>(() => Join.Run([], () => { })).Message);
+        Assert.Throws<ArgumentException>(() => Join.Run([model, model], () => { }));
+        Assert.Contains("cannot be nested", Assert.Throws<InvalidOperationException>(() => model.Join(() => model.Join(() => { }))).Message);
+    });
+
+    [Fact]
+    public void Join_OfFabric_TakesTheSetUpModels()
+    {
+        var fabric = new Fabric(accelerator: "cpu", devices: 2, strategy: "ddp_notebook");
+        fabric.Launch(f =>
+        {
+            var net = nn.Linear(2, 1);
+            var (model, optimizer) = f.Setup(net, optim.SGD(net.parameters(), 0.1));
+            f.Join([model], () =>
+            {
+                for (var step = 0; step < 1 + 2 * f.GlobalRank; step++)
+                {
+                    optimizer.zero_grad();
+                    f.Backward(model.call(ones(1, 2)).sum());
+                    optimizer.step();
+                }
+            });
+            var all = f.AllGather(net.weight!.detach());
+            Assert.True(all[0].Equals(all[1]));
+            Assert.Throws<ArgumentException>(() => f.Join([net], () => { }));
+            f.Barrier();
+        });
+    }
+
+    private static void Run(int ranks, DDPOptions options, Action<DistributedDataParallel<Tensor, Tensor>, Linear, ProcessGroup> body) => GroupOfThreads.Run("shm", ranks, group =>
+    {
+        var net = nn.Linear(2, 1, hasBias: false);
+        using var model = new DistributedDataParallel<Tensor, Tensor>(net, group, options);
+        body(model, net, group);
+        group.Barrier().Wait();
+    });
+
+    private static void RequireEqual(nn.Module module, ProcessGroup group)
+    {
+        var flat = cat([.. module.state_dict().Values.Where(t => t.is_floating_point()).Select(t => t.detach().flatten())]);
+        var all = zeros(group.Size, flat.numel());
+        group.AllGather(all, flat).Wait();
+        Assert.All(Enumerable.Range(1, group.Size - 1), rank => Assert.True(all[rank].Equals(all[0]), $"{all[rank].str()} and {all[0].str()}"));
+    }
+}
