@@ -116,7 +116,6 @@ public abstract class ProcessGroupConformance
     });
 
     [Theory]
-    [InlineData(ScalarType.Bool)]
     [InlineData(ScalarType.ComplexFloat32)]
     [InlineData(ScalarType.ComplexFloat64)]
     public void AllReduce_TypeWithoutArithmetic_IsRefusedHere(ScalarType type) => Run(1, group =>

@@ -1,5 +1,4 @@
 using FabricSharp.Interop.LibTorch;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Collectives.SharedMemory;
@@ -50,55 +49,55 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
         }
     }
 
-    public override Work AllReduce(Tensor tensor, ReduceOp? op = null)
+    private protected override Work AllReduceCore(Tensor tensor, ReduceOp op)
     {
-        var reduce = op ?? ReduceOp.Sum;
-        RequireCpu(tensor, nameof(AllReduce));
-        Reduction.Require(reduce, tensor.dtype);
-        var (flat, atEnd) = Flatten(tensor, copyBack: true);
-        var data = Data(flat);
-        var count = flat.numel();
-        var size = (int)flat.dtype.SizeInBytes();
+        var data = Data(tensor);
+        var (count, type) = (tensor.numel(), tensor.dtype);
+        var size = (int)type.SizeInBytes();
         if (count * size <= _channel.InlineBytes)
-            return Start([new InlineAllReduce(data, count, tensor.dtype, reduce)], flat, atEnd);
-        return Start(InPieces(count, size, (begin, length) => new StagedAllReduce(data + begin * size, length, tensor.dtype, reduce, count)), flat, atEnd);
+            return Start([new InlineAllReduce(data, count, type, op)], tensor);
+        return Start(InPieces(count, size, (begin, length) => new StagedAllReduce(data + begin * size, length, type, op, count)), tensor);
     }
 
-    public override Work Broadcast(Tensor tensor, int root)
+    private protected override Work BroadcastCore(Tensor tensor, int root)
     {
-        RequireCpu(tensor, nameof(Broadcast));
-        if (root < 0 || root >= Size)
-            throw new ArgumentOutOfRangeException(nameof(root), root, $"Broadcast: the root must be a rank of the group, 0 to {Size - 1}.");
-        var (flat, atEnd) = Flatten(tensor, copyBack: Rank != root);
-        var data = Data(flat);
-        var count = flat.numel();
-        var size = (int)flat.dtype.SizeInBytes();
-        return Start(InPieces(count, size, (begin, length) => new StagedBroadcast(data + begin * size, (int)length * size, root, tensor.dtype, count)), flat, atEnd);
+        var data = Data(tensor);
+        var (count, type) = (tensor.numel(), tensor.dtype);
+        var size = (int)type.SizeInBytes();
+        return Start(InPieces(count, size, (begin, length) => new StagedBroadcast(data + begin * size, (int)length * size, root, type, count)), tensor);
     }
 
-    public override Work AllGather(Tensor output, Tensor input)
+    private protected override Work AllGatherCore(Tensor output, Tensor input)
     {
-        RequireCpu(output, nameof(AllGather));
-        RequireCpu(input, nameof(AllGather));
-        if (output.dtype != input.dtype || output.numel() != input.numel() * Size || !output.is_contiguous())
-            throw new ArgumentException(
-                $"AllGather: the output must be contiguous, {input.dtype}, of {input.numel() * Size} elements ({Size} ranks × {input.numel()}); " +
-                $"it is {output.dtype} of {output.numel()}{(output.is_contiguous() ? "" : ", not contiguous")}.", nameof(output));
-        var (flat, atEnd) = Flatten(input, copyBack: false);
-        byte* source = Data(flat), destination = Data(output);
-        var count = flat.numel();
-        var size = (int)flat.dtype.SizeInBytes();
+        byte* source = Data(input), destination = Data(output);
+        var (count, type) = (input.numel(), input.dtype);
+        var size = (int)type.SizeInBytes();
         return Start(
-            InPieces(count, size, (begin, length) => new StagedAllGather(source + begin * size, destination + begin * size, count * size, (int)length * size, input.dtype, count)),
-            flat,
-            succeeded =>
-            {
-                GC.KeepAlive(output);
-                atEnd?.Invoke(succeeded);
-            });
+            InPieces(count, size, (begin, length) => new StagedAllGather(source + begin * size, destination + begin * size, count * size, (int)length * size, type, count)),
+            input, output);
     }
 
-    public override Work Barrier() => Start([new BarrierOperation()], null, null);
+    private protected override Work ReduceCore(Tensor tensor, int root, ReduceOp op) => throw new NotImplementedException();
+
+    private protected override Work GatherCore(Tensor? output, Tensor input, int root) => throw new NotImplementedException();
+
+    private protected override Work ScatterCore(Tensor output, Tensor? input, int root) => throw new NotImplementedException();
+
+    private protected override Work ReduceScatterCore(Tensor output, Tensor input, ReduceOp op) => throw new NotImplementedException();
+
+    private protected override Work AllToAllCore(Tensor output, Tensor input) => throw new NotImplementedException();
+
+    private protected override Work AllToAllCore(Tensor output, long[] outputCounts, Tensor input, long[] inputCounts) => throw new NotImplementedException();
+
+    private protected override Work SendCore(Tensor tensor, int destination, int tag) => throw new NotImplementedException();
+
+    private protected override Work RecvCore(Tensor tensor, int source, int tag) => throw new NotImplementedException();
+
+    private protected override Work BarrierCore() => Start([new BarrierOperation()]);
+
+    private protected override IReadOnlyList<int> MonitoredBarrierCore(TimeSpan timeout) => throw new NotImplementedException();
+
+    private protected override ProcessGroup? NewGroupCore(int[] ranks, TimeSpan timeout) => throw new NotImplementedException();
 
     public override void Abort(string reason)
     {
@@ -120,34 +119,6 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
     private static string DescribeCrash(object exception) =>
         exception is Exception e ? $"unhandled {e.GetType().Name}: {e.Message}" : $"unhandled {exception}";
 
-    private static void RequireCpu(Tensor tensor, string operation)
-    {
-        ArgumentNullException.ThrowIfNull(tensor);
-        if (tensor.device_type != DeviceType.CPU)
-            throw new ArgumentException($"{operation}: the shm back end takes CPU tensors, this one is on {tensor.device}. Move it to the CPU first.", nameof(tensor));
-        if (tensor.is_sparse)
-            throw new ArgumentException($"{operation}: the shm back end takes strided tensors, this one is sparse. Call to_dense() first.", nameof(tensor));
-    }
-
-    /// <summary>
-    /// The tensor itself where it is contiguous, else a contiguous copy and what brings the result back (if there is one) and frees the copy.
-    /// </summary>
-    private static (Tensor Flat, Action<bool>? AtEnd) Flatten(Tensor tensor, bool copyBack)
-    {
-        if (tensor.is_contiguous())
-            return (tensor, null);
-        using var gradientsOff = no_grad();
-        using var detached = tensor.detach();
-        var flat = detached.contiguous().DetachFromDisposeScope();
-        return (flat, succeeded =>
-        {
-            using var off = no_grad();
-            if (copyBack && succeeded)
-                tensor.copy_(flat);
-            flat.Dispose();
-        });
-    }
-
     private static byte* Data(Tensor tensor) => tensor.numel() == 0 ? null : (byte*)TensorMemory.PointerOf(tensor);
 
     private static SharedMemoryOperation[] InPieces(long count, int elementSize, Func<long, long, SharedMemoryOperation> make)
@@ -159,18 +130,9 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
         return operations;
     }
 
-    private SharedMemoryWork Start(SharedMemoryOperation[] operations, Tensor? kept, Action<bool>? atEnd)
+    private SharedMemoryWork Start(SharedMemoryOperation[] operations, Tensor? kept = null, Tensor? alsoKept = null)
     {
-        try
-        {
-            _channel.Enqueue(operations);
-        }
-        catch
-        {
-            atEnd?.Invoke(false);
-            throw;
-        }
-
-        return new SharedMemoryWork(_channel, operations[^1], kept, atEnd);
+        _channel.Enqueue(operations);
+        return new SharedMemoryWork(_channel, operations[^1], kept, alsoKept);
     }
 }
