@@ -7,7 +7,7 @@ namespace FabricSharp.Collectives;
 /// <summary>Checks of what a caller passes to an operation: local, before anything is sent, the same for every back end.</summary>
 internal readonly struct CollectiveArguments(ProcessGroup group, string operation)
 {
-    private string Start => $"Rank {group.Rank}: {operation}";
+    private string Start => $"{group.Me}: {operation}";
 
     /// <summary>A tensor that the group can move.</summary>
     public void RequireTensor(Tensor? tensor, string name)

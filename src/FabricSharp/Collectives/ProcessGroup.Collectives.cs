@@ -206,13 +206,13 @@ public abstract partial class ProcessGroup
     {
         var limit = timeout ?? Timeout;
         if (limit < TimeSpan.Zero)
-            throw new ArgumentOutOfRangeException(nameof(timeout), timeout, $"Rank {Rank}: MonitoredBarrier: the limit must not be negative.");
+            throw new ArgumentOutOfRangeException(nameof(timeout), timeout, $"{Me}: MonitoredBarrier: the limit must not be negative.");
         var missing = MonitoredBarrierCore(limit);
         if (missing.Count == 0)
             return;
         var named = waitAllRanks ? missing : [missing[0]];
         throw new DistributedTimeoutException(
-            $"Rank {Rank}: Ranks {string.Join(", ", named.Select(rank => NameOf(rank)["rank ".Length..]))} failed to pass monitoredBarrier in {limit.TotalMilliseconds:0} ms. " +
+            $"{Me}: Ranks {string.Join(", ", named.Select(rank => NameOf(rank)["rank ".Length..]))} failed to pass monitoredBarrier in {limit.TotalMilliseconds:0} ms. " +
             "They hang, are slow, ended, or took another branch: look at their output and at what they do now (for a process: dotnet-stack report -p PID). " +
             "If they are only slow, give the barrier a longer timeout." +
             (named.Count < missing.Count ? " (There are more such ranks; waitAllRanks: true names all.)" : ""));

@@ -66,7 +66,7 @@ public abstract partial class ProcessGroup
         var longest = counts.Max();
         if (longest * Size > int.MaxValue)
             throw new DistributedException(
-                $"Rank {Rank}: {operation}: {Size} values of up to {longest:N0} bytes of JSON are too much for one exchange. Gather tensors, or write files, instead.");
+                $"{Me}: {operation}: {Size} values of up to {longest:N0} bytes of JSON are too much for one exchange. Gather tensors, or write files, instead.");
         var padded = new byte[longest];
         json!.CopyTo(padded, 0);
         var input = tensor(padded, device: TensorDevice);
@@ -97,11 +97,11 @@ public abstract partial class ProcessGroup
     {
         if (length == NotWritten)
             throw new DistributedException(
-                $"Rank {Rank}: {operation}: {NameOf(rank)} could not write its value as JSON{(rank == Rank ? $": {failure!.Message}" : "; its own error says why")}. " +
+                $"{Me}: {operation}: {NameOf(rank)} could not write its value as JSON{(rank == Rank ? $": {failure!.Message}" : "; its own error says why")}. " +
                 "Send types with public properties that System.Text.Json can write and read.", rank == Rank ? failure : null);
         if (length is < 0 or > MaxObjectBytes)
             throw new DistributedException(
-                $"Rank {Rank}: {operation}: the value of {NameOf(rank)} has {length:N0} bytes of JSON; at most {MaxObjectBytes:N0} can be sent. Send a tensor, or write a file, instead.");
+                $"{Me}: {operation}: the value of {NameOf(rank)} has {length:N0} bytes of JSON; at most {MaxObjectBytes:N0} can be sent. Send a tensor, or write a file, instead.");
         return length;
     }
 
@@ -114,7 +114,7 @@ public abstract partial class ProcessGroup
         catch (Exception e) when (e is JsonException or NotSupportedException or InvalidOperationException or ArgumentException)
         {
             throw new DistributedException(
-                $"Rank {Rank}: {operation}: the value of {NameOf(rank)} ({json.Length:N0} bytes of JSON) cannot be read as {typeof(T)}: {e.Message} Do all ranks call with the same type?", e);
+                $"{Me}: {operation}: the value of {NameOf(rank)} ({json.Length:N0} bytes of JSON) cannot be read as {typeof(T)}: {e.Message} Do all ranks call with the same type?", e);
         }
     }
 }

@@ -73,7 +73,7 @@ public abstract partial class ProcessGroup : IDisposable
         var lists = AllGatherObject(members);
         if (lists.Any(list => !list.AsSpan().SequenceEqual(members)))
             throw new CollectiveMismatchException(
-                $"Rank {Rank}: the ranks asked for different new groups: " +
+                $"{Me}: the ranks asked for different new groups: " +
                 $"{string.Join("; ", lists.Select((list, rank) => $"{NameOf(rank)} called NewGroup({string.Join(", ", list)})"))}. " +
                 "Every rank of the group, member or not, must call NewGroup with the same list in the same order.");
         return NewGroupCore(members, timeout ?? Timeout);
@@ -103,6 +103,9 @@ public abstract partial class ProcessGroup : IDisposable
 
     /// <summary>How messages name a rank of this group: with its number in the outermost group where that is another.</summary>
     internal string NameOf(int rank) => RankName.Of(rank, GlobalRanks);
+
+    /// <summary>How messages begin.</summary>
+    internal string Me => $"R{NameOf(Rank)[1..]}";
 
     private CollectiveArguments Call(string operation) => new(this, operation);
 }

@@ -54,6 +54,8 @@ public readonly record struct ReduceOp
     /// <param name="factor">The same on every rank.</param>
     public static ReduceOp PreMulSum(double factor) => new(Kind.PreMulSum, factor);
 
+    internal static ReduceOp Of(Kind kind) => new(kind);
+
     /// <summary>The bitwise operation that is this one for booleans, which are bytes of 0 or 1.</summary>
     internal ReduceOp ForBooleans() => Operation switch
     {

@@ -25,7 +25,10 @@ internal static unsafe class Reduction
         return (begin, end - begin);
     }
 
-    /// <summary>Combines <paramref name="sources"/> and stores the result to each of <paramref name="destinations"/> (which may be the same arrays).</summary>
+    /// <summary>
+    /// Combines <paramref name="sources"/> and stores the result to each of <paramref name="destinations"/>. These may be the same arrays, but the
+    /// first, which takes intermediate results, must not be one of the sources from the third on.
+    /// </summary>
     public static void Run(ReduceOp op, ScalarType type, byte** sources, int sourceCount, byte** destinations, int destinationCount, long count)
     {
         if (count == 0)

@@ -2,8 +2,8 @@ using TorchSharp;
 
 namespace FabricSharp.Collectives.SharedMemory;
 
-/// <summary>The user's view of the last of a chain of operations, with the tensors that must be kept until it is over.</summary>
-internal sealed class SharedMemoryWork(SharedMemoryChannel channel, SharedMemoryOperation last, torch.Tensor? kept = null, torch.Tensor? alsoKept = null) : Work
+/// <summary>The user's view of the last of a chain of requests, with the tensors that must be kept until it is over.</summary>
+internal sealed class SharedMemoryWork(SharedMemoryQueue queue, SharedMemoryRequest last, torch.Tensor? kept = null, torch.Tensor? alsoKept = null) : Work
 {
     private torch.Tensor? _kept = kept, _alsoKept = alsoKept;
 
@@ -11,7 +11,7 @@ internal sealed class SharedMemoryWork(SharedMemoryChannel channel, SharedMemory
     {
         get
         {
-            channel.Progress();
+            queue.Progress();
             if (!last.IsCompleted)
                 return false;
             Release();
@@ -23,7 +23,7 @@ internal sealed class SharedMemoryWork(SharedMemoryChannel channel, SharedMemory
 
     public override void Wait(TimeSpan? timeout = null)
     {
-        channel.Wait(last, timeout ?? channel.Timeout);
+        queue.Wait(last, timeout ?? queue.Timeout);
         Release();
     }
 
