@@ -1,15 +1,16 @@
 using FabricSharp.Collectives.SharedMemory;
-using static TorchSharp.torch;
 
 namespace FabricSharp.Collectives;
 
 /// <summary>
-/// A set of ranks that exchange tensors. Every operation is <b>collective</b>: all ranks of the group call it, in the same order, with
-/// the same data type and element count; ranks that diverge get <see cref="CollectiveMismatchException"/> instead of wrong numbers.
+/// A set of ranks that exchange tensors. Every operation but <see cref="Send"/> and <see cref="Recv"/> is <b>collective</b>: all ranks of the
+/// group call it, in the same order, with the same data type and element count; ranks that diverge get
+/// <see cref="CollectiveMismatchException"/> instead of wrong numbers.
 /// An operation is started by the call and is over when the returned <see cref="Work"/> is.
+/// Arguments that cannot be right are refused by the call, on this rank only and before anything is sent: the group stays usable.
 /// After a failure the group refuses further work with the first cause.
 /// </summary>
-public abstract class ProcessGroup : IDisposable
+public abstract partial class ProcessGroup : IDisposable
 {
     /// <summary>How long an operation waits for the other ranks unless told otherwise, as in PyTorch: 30 minutes.</summary>
     public static readonly TimeSpan DefaultTimeout = TimeSpan.FromMinutes(30);
@@ -28,6 +29,12 @@ public abstract class ProcessGroup : IDisposable
 
     /// <summary>The limit of each wait of this group.</summary>
     public abstract TimeSpan Timeout { get; }
+
+    /// <summary>
+    /// For each rank of the group its number in the outermost group, from which it was made with <see cref="NewGroup"/> (perhaps over several
+    /// steps); 0, 1, 2, … in that group itself.
+    /// </summary>
+    public virtual IReadOnlyList<int> GlobalRanks => [.. Enumerable.Range(0, Size)];
 
     /// <summary>Joins a group. Collective: returns when all <paramref name="size"/> ranks have joined.</summary>
     /// <param name="backend"><c>shm</c>: the ranks of one machine, CPU tensors, shared memory.</param>
@@ -49,25 +56,32 @@ public abstract class ProcessGroup : IDisposable
         };
     }
 
-    /// <summary>Combines the tensors of all ranks element by element; every rank's tensor gets the result, bitwise equal on all. In place.</summary>
-    /// <param name="tensor">Same data type and element count on every rank; any strides; may be empty.</param>
-    /// <param name="op">How elements are combined. <value>Default <see cref="ReduceOp.Sum"/>.</value></param>
-    public abstract Work AllReduce(Tensor tensor, ReduceOp? op = null);
-
-    /// <summary>Overwrites <paramref name="tensor"/> on every rank with rank <paramref name="root"/>'s.</summary>
-    public abstract Work Broadcast(Tensor tensor, int root);
-
-    /// <summary>Collects every rank's <paramref name="input"/>; rank r's lands in <c>output[r]</c> on every rank.</summary>
-    /// <param name="output">Contiguous, of shape (size, …shape of input), same data type.</param>
-    /// <param name="input">Same shape on every rank.</param>
-    public abstract Work AllGather(Tensor output, Tensor input);
-
-    /// <summary>Is over when every rank has called it.</summary>
-    public abstract Work Barrier();
+    /// <summary>
+    /// Makes a group of some of this group's ranks. Collective over <b>this</b> group: every rank of it calls, members or not, with the same list.
+    /// Groups without a common rank work at the same time; groups of groups can be made. Dispose it before this group.
+    /// </summary>
+    /// <param name="ranks">Ranks of this group, each once; <c>ranks[r]</c> becomes rank r of the new group.</param>
+    /// <param name="timeout">Limit of each wait of the new group. <value>Default: this group's.</value></param>
+    /// <returns>The new group for its members, null for the others.</returns>
+    /// <exception cref="ArgumentException">The list is empty, names a rank twice or one that this group has not.</exception>
+    /// <exception cref="CollectiveMismatchException">The ranks called with different lists.</exception>
+    public ProcessGroup? NewGroup(IReadOnlyList<int> ranks, TimeSpan? timeout = null)
+    {
+        ArgumentNullException.ThrowIfNull(ranks);
+        int[] members = [.. ranks];
+        Call(nameof(NewGroup)).RequireMembers(members, nameof(ranks));
+        var lists = AllGatherObject(members);
+        if (lists.Any(list => !list.AsSpan().SequenceEqual(members)))
+            throw new CollectiveMismatchException(
+                $"{Me}: the ranks asked for different new groups: " +
+                $"{string.Join("; ", lists.Select((list, rank) => $"{NameOf(rank)} called NewGroup({string.Join(", ", list)})"))}. " +
+                "Every rank of the group, member or not, must call NewGroup with the same list in the same order.");
+        return NewGroupCore(members, timeout ?? Timeout);
+    }
 
     /// <summary>
-    /// Tells the other ranks that this one cannot go on, so that their pending operations end with <see cref="PeerFailedException"/>.
-    /// Local; the group is unusable afterwards.
+    /// Tells the other ranks that this one cannot go on, so that their pending operations end with <see cref="PeerFailedException"/>, also those of
+    /// groups that were made of this one. Local; the group is unusable afterwards.
     /// </summary>
     /// <param name="reason">What happened; shown on the other ranks.</param>
     public abstract void Abort(string reason);
@@ -86,4 +100,12 @@ public abstract class ProcessGroup : IDisposable
 
     /// <summary>Releases what the group holds.</summary>
     protected abstract void Dispose(bool disposing);
+
+    /// <summary>How messages name a rank of this group: with its number in the outermost group where that is another.</summary>
+    internal string NameOf(int rank) => RankName.Of(rank, GlobalRanks);
+
+    /// <summary>How messages begin.</summary>
+    internal string Me => $"R{NameOf(Rank)[1..]}";
+
+    private CollectiveArguments Call(string operation) => new(this, operation);
 }

@@ -41,18 +41,28 @@ public readonly record struct ReduceOp
     /// <summary>The largest value; NaN on any rank gives NaN.</summary>
     public static ReduceOp Max => new(Kind.Max);
 
-    /// <summary>Bitwise and; integer types only.</summary>
+    /// <summary>Bitwise and; integers and booleans only.</summary>
     public static ReduceOp BitwiseAnd => new(Kind.BitwiseAnd);
 
-    /// <summary>Bitwise or; integer types only.</summary>
+    /// <summary>Bitwise or; integers and booleans only.</summary>
     public static ReduceOp BitwiseOr => new(Kind.BitwiseOr);
 
-    /// <summary>Bitwise exclusive or; integer types only.</summary>
+    /// <summary>Bitwise exclusive or; integers and booleans only.</summary>
     public static ReduceOp BitwiseXor => new(Kind.BitwiseXor);
 
     /// <summary>Each rank's elements are multiplied by <paramref name="factor"/>, then summed; floating-point types only.</summary>
     /// <param name="factor">The same on every rank.</param>
     public static ReduceOp PreMulSum(double factor) => new(Kind.PreMulSum, factor);
+
+    internal static ReduceOp Of(Kind kind) => new(kind);
+
+    /// <summary>The bitwise operation that is this one for booleans, which are bytes of 0 or 1.</summary>
+    internal ReduceOp ForBooleans() => Operation switch
+    {
+        Kind.Sum or Kind.Max => BitwiseOr,
+        Kind.Product or Kind.Min => BitwiseAnd,
+        _ => this,
+    };
 
     /// <inheritdoc/>
     public override string ToString() => Operation == Kind.PreMulSum ? $"PreMulSum({Factor:R})" : Operation.ToString();

@@ -15,6 +15,9 @@ internal static class ScalarTypeExtensions
         _ => throw new ArgumentException($"Tensors of {type} cannot be communicated.", nameof(type)),
     };
 
+    public static bool CanBeCommunicated(this ScalarType type) =>
+        type.IsFloatingPoint() || type.IsInteger() || type is ScalarType.Bool or ScalarType.ComplexFloat32 or ScalarType.ComplexFloat64;
+
     public static bool IsFloatingPoint(this ScalarType type) =>
         type is ScalarType.Float16 or ScalarType.BFloat16 or ScalarType.Float32 or ScalarType.Float64;
 

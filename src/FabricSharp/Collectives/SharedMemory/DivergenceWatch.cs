@@ -7,7 +7,7 @@ namespace FabricSharp.Collectives.SharedMemory;
 /// again (one that is not scheduled may find its operation done when it wakes up). Then none of them will ever go on, and each throws <see cref="CollectiveMismatchException"/> instead of sitting out the time limit.
 /// See docs/design/shared-memory-protocol.md, "Divergence".
 /// </summary>
-internal sealed class DivergenceWatch(SharedMemoryWorld world, long token, Func<string> describe)
+internal sealed class DivergenceWatch(SharedMemoryWorld world)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(2);
 
@@ -15,15 +15,17 @@ internal sealed class DivergenceWatch(SharedMemoryWorld world, long token, Func<
     private long[]? _now;
     private int[]? _looks, _looksNow;
     private long _since;
-    private bool _published;
+    private long _published;
 
     /// <summary>To be called now and then while the wait lasts.</summary>
-    public void Look()
+    /// <param name="token">What this rank waits for; another one after each progress.</param>
+    /// <param name="describe">The same in words.</param>
+    public void Look(long token, Func<string> describe)
     {
         world.ThrowIfDiverged();
-        if (!_published)
+        if (_published != token)
         {
-            _published = true;
+            _published = token;
             world.PublishWait(token, describe());
         }
 
@@ -56,7 +58,7 @@ internal sealed class DivergenceWatch(SharedMemoryWorld world, long token, Func<
 
     public void End()
     {
-        if (_published)
+        if (_published != 0)
             world.ClearWait();
     }
 }

@@ -15,22 +15,6 @@ internal static unsafe class Reduction
 {
     private const long BlockElements = 1024;
 
-    /// <summary>Refuses combinations that have no meaning.</summary>
-    public static void Require(ReduceOp op, ScalarType type)
-    {
-        var known = type.IsFloatingPoint() || type.IsInteger();
-        var fits = op.Operation switch
-        {
-            Kind.Average or Kind.PreMulSum => type.IsFloatingPoint(),
-            Kind.BitwiseAnd or Kind.BitwiseOr or Kind.BitwiseXor => type.IsInteger(),
-            _ => known,
-        };
-        if (!fits)
-            throw new ArgumentException($"AllReduce({op}) is not defined for {type} tensors. " + (known
-                ? "Sum, Product, Min and Max take every number type; Average and PreMulSum floating-point types; the bitwise ones integers."
-                : "Convert to an integer or floating-point type first."));
-    }
-
     /// <summary>The part of <paramref name="count"/> elements that <paramref name="rank"/> combines, cut at whole cache lines.</summary>
     public static (long Begin, long Length) Share(long count, ScalarType type, int rank, int size)
     {
@@ -41,7 +25,10 @@ internal static unsafe class Reduction
         return (begin, end - begin);
     }
 
-    /// <summary>Combines <paramref name="sources"/> and stores the result to each of <paramref name="destinations"/> (which may be the same arrays).</summary>
+    /// <summary>
+    /// Combines <paramref name="sources"/> and stores the result to each of <paramref name="destinations"/>. These may be the same arrays, but the
+    /// first, which takes intermediate results, must not be one of the sources from the third on.
+    /// </summary>
     public static void Run(ReduceOp op, ScalarType type, byte** sources, int sourceCount, byte** destinations, int destinationCount, long count)
     {
         if (count == 0)
@@ -57,6 +44,7 @@ internal static unsafe class Reduction
             case ScalarType.Int8: Integer<sbyte>(op, arrays); break;
             case ScalarType.Byte: Integer<byte>(op, arrays); break;
             case ScalarType.Float16: HalfReduction.Run<HalfReduction.Float16Format>(op, arrays); break;
+            case ScalarType.Bool: Integer<byte>(op.ForBooleans(), arrays); break;
             case ScalarType.BFloat16: HalfReduction.Run<HalfReduction.BFloat16Format>(op, arrays); break;
             default: throw new ArgumentException($"{type} tensors cannot be reduced.", nameof(type));
         }

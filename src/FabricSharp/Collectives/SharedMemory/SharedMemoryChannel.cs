@@ -4,22 +4,16 @@ namespace FabricSharp.Collectives.SharedMemory;
 /// An ordered queue of collective operations. Each operation has the same sequence number on every rank and three milestones, each
 /// a counter that a rank raises in order: <i>posted</i> (its input may be read), <i>reduced</i> (it has done its share of the work),
 /// <i>consumed</i> (it will not look at the others' input any more). No thread of its own: whoever posts, waits or calls
-/// <see cref="Progress"/> does what can be done. See docs/design/shared-memory-protocol.md.
+/// <see cref="SharedMemoryQueue.Progress"/> does what can be done. See docs/design/shared-memory-protocol.md.
 /// </summary>
-internal sealed unsafe class SharedMemoryChannel : IDisposable
+internal sealed unsafe class SharedMemoryChannel : SharedMemoryQueue
 {
-    private const int HeaderBytes = 64, DescriptorBytes = 64, CounterBytes = 128, RoundsPerProgressOfAll = 16;
+    private const int HeaderBytes = 64, DescriptorBytes = 64, CounterBytes = 128;
 
-    private readonly SharedMemoryWorld _world;
-    private readonly SharedMemorySegment _segment;
     private readonly SharedMemoryChannelShape _shape;
     private readonly long _memberBytes;
 
-    /// <summary>The same on every rank.</summary>
-    private readonly long _number;
-    private readonly Lock _gate = new();
-
-    /// <summary>Operations from the oldest one that is not complete; guarded by <see cref="_gate"/> like all fields below.</summary>
+    /// <summary>Operations from the oldest one that is not complete; guarded by <see cref="SharedMemoryQueue.Gate"/> like all fields below.</summary>
     private readonly Queue<SharedMemoryOperation> _running = new();
 
     /// <summary>Operations that wait for room in the ring or in the staging slots.</summary>
@@ -36,43 +30,25 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
     private long _nextSequence = 1;
     private long _nextSlot;
 
-    /// <summary>The first failure; everything queued and everything later ends with it.</summary>
-    private DistributedException? _failure;
-    private bool _disposed;
-
     public SharedMemoryChannel(SharedMemoryWorld world, string name, SharedMemoryChannelShape shape)
+        : base(world, name, HeaderBytes + world.Size * MemberBytes(shape), partner: null)
     {
-        _world = world;
         _shape = shape;
-        Name = name;
+        _memberBytes = MemberBytes(shape);
         _slotUser = new long[shape.StagingSlots];
-        _memberBytes = 3 * CounterBytes + (long)shape.RingLength * DescriptorBytes + (long)shape.InlineSlots * shape.InlineBytes + (long)shape.StagingSlots * shape.StagingBytes;
-        _memberBytes = (_memberBytes + 4095) & ~4095L;
-        _segment = SharedMemoryExchange.CreateCommon(world, name, HeaderBytes + world.Size * _memberBytes);
-        _number = world.NextChannelNumber();
         world.Register(this);
     }
-
-    public string Name { get; }
-
-    public int Rank => _world.Rank;
-
-    public int Size => _world.Size;
 
     public int InlineBytes => _shape.InlineBytes;
 
     public int StagingBytes => _shape.StagingBytes;
 
-    public TimeSpan Timeout => _world.Timeout;
-
     /// <summary>Queues operations that follow one another and starts them as far as possible. Local: does not wait.</summary>
     public void Enqueue(ReadOnlySpan<SharedMemoryOperation> operations)
     {
-        lock (_gate)
+        lock (Gate)
         {
-            if (_failure is not null || _disposed)
-                throw Refusal();
-            _world.ObserveThread();
+            RequireUsable();
             foreach (var operation in operations)
             {
                 operation.Sequence = _nextSequence++;
@@ -83,63 +59,9 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
         }
     }
 
-    /// <summary>Does what can be done now. Local: does not wait.</summary>
-    public void Progress()
-    {
-        lock (_gate)
-            Advance();
-    }
-
-    /// <summary>Waits until <paramref name="operation"/> is over, making progress with everything queued here and in <paramref name="others"/>.</summary>
-    public void Wait(SharedMemoryOperation operation, TimeSpan timeout, SharedMemoryChannel? others = null)
-    {
-        Progress();
-        if (!operation.IsCompleted && TryHold())
-        {
-            try
-            {
-                WaitSlowly(operation, timeout, others);
-            }
-            finally
-            {
-                _segment.EndHold();
-                _world.EndHold();
-            }
-        }
-
-        if (operation.Failure is { } failure)
-            throw failure;
-    }
-
-    /// <summary>Ends everything queued with <paramref name="failure"/>; later operations are refused with it.</summary>
-    public void Fail(DistributedException failure)
-    {
-        lock (_gate)
-        {
-            _failure ??= failure;
-            foreach (var queue in new[] { _running, _waiting })
-            {
-                foreach (var operation in queue)
-                    operation.Complete(_failure);
-                queue.Clear();
-            }
-
-            _unreduced.Clear();
-        }
-    }
-
-    public void Dispose()
-    {
-        Fail(new DistributedException($"Rank {Rank}: the group was disposed while operations of '{Name}' were pending."));
-        lock (_gate)
-        {
-            if (_disposed)
-                return;
-            _disposed = true;
-            _world.Unregister(this);
-            _segment.Dispose();
-        }
-    }
+    /// <summary>The ranks that have not called the operation, in order.</summary>
+    public List<int> LateFor(SharedMemoryOperation operation) =>
+        [.. Enumerable.Range(0, Size).Where(rank => Volatile.Read(ref Posted(rank)) < operation.Sequence)];
 
     /// <summary>Where rank <paramref name="rank"/> puts the input of a small operation.</summary>
     public byte* Inline(int rank, long sequence) =>
@@ -148,10 +70,22 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
     public byte* Staging(int rank, int slot) =>
         Ring(rank) + (long)_shape.RingLength * DescriptorBytes + (long)_shape.InlineSlots * _shape.InlineBytes + (long)slot * _shape.StagingBytes;
 
+    /// <summary>Where rank <paramref name="rank"/> puts what is for rank <paramref name="part"/>, when a slot is divided between the ranks.</summary>
+    public byte* StagingPart(int rank, int slot, int part) => Staging(rank, slot) + part * (long)StagingPartBytes;
+
+    /// <summary>The size of such a part.</summary>
+    public int StagingPartBytes => Math.Max(64, _shape.StagingBytes / Size & ~63);
+
     /// <summary>Where rank <paramref name="rank"/> says that its data of an operation lies; every rank has posted.</summary>
     public long PlaceOf(int rank, long sequence) => Descriptor(rank, sequence).Place;
 
-    private byte* MemberStart(int rank) => _segment.Pointer + HeaderBytes + rank * _memberBytes;
+    private static long MemberBytes(SharedMemoryChannelShape shape)
+    {
+        var bytes = 3 * CounterBytes + (long)shape.RingLength * DescriptorBytes + (long)shape.InlineSlots * shape.InlineBytes + (long)shape.StagingSlots * shape.StagingBytes;
+        return (bytes + 4095) & ~4095L;
+    }
+
+    private byte* MemberStart(int rank) => Memory + HeaderBytes + rank * _memberBytes;
 
     private ref long Posted(int rank) => ref *(long*)MemberStart(rank);
 
@@ -164,15 +98,10 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
     private ref SharedMemoryDescriptor Descriptor(int rank, long sequence) =>
         ref *(SharedMemoryDescriptor*)(Ring(rank) + sequence % _shape.RingLength * DescriptorBytes);
 
-    private DistributedException Refusal() =>
-        new(_failure is null
-            ? $"Rank {Rank}: the group of '{Name}' is disposed."
-            : $"Rank {Rank}: '{Name}' is unusable since an earlier failure: {_failure.Message}", _failure);
-
-    /// <summary>Needs the lock. Posts, reduces and completes whatever is possible, in order.</summary>
-    private void Advance()
+    /// <summary>Posts, reduces and completes whatever is possible, in order.</summary>
+    protected override void Advance()
     {
-        if (_failure is not null || _disposed)
+        if (!IsUsable)
             return;
         try
         {
@@ -186,6 +115,52 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
         {
             Fail(e);
         }
+    }
+
+    protected override void Clear(DistributedException failure)
+    {
+        foreach (var queue in new[] { _running, _waiting })
+        {
+            foreach (var operation in queue)
+                operation.Complete(failure);
+            queue.Clear();
+        }
+
+        _unreduced.Clear();
+    }
+
+    protected override string Describe(SharedMemoryRequest request)
+    {
+        var operation = (SharedMemoryOperation)request;
+        return $"operation {operation.Sequence} of '{Name}' ({operation.Descriptor.Describe(World.GlobalRanks)})";
+    }
+
+    protected override long TokenOf(SharedMemoryRequest request) => (Number << 40) + ((SharedMemoryOperation)request).Sequence;
+
+    protected override bool IsMissing(SharedMemoryRequest request, int rank)
+    {
+        var operation = (SharedMemoryOperation)request;
+        return Volatile.Read(ref Posted(rank)) < operation.Sequence
+            || (operation.NeedsEveryShare && Volatile.Read(ref Reduced(rank)) < operation.Sequence)
+            || Volatile.Read(ref Consumed(rank)) < operation.Sequence - _shape.RingLength;
+    }
+
+    protected override string DescribeMissing(SharedMemoryRequest request)
+    {
+        var operation = (SharedMemoryOperation)request;
+        var late = LateFor(operation);
+        if (late.Count > 0)
+            return $"{World.Names(late)} did not call it ({string.Join("; ", late.Select(DescribeLast))})";
+        late = [.. Enumerable.Range(0, Size).Where(rank => IsMissing(operation, rank))];
+        return late.Count > 0 ? $"every rank called it but {World.Names(late)} did not do its share" : "every rank called it and did its share";
+    }
+
+    private string DescribeLast(int rank)
+    {
+        var last = Volatile.Read(ref Posted(rank));
+        return last == 0
+            ? $"no call of {World.NameOf(rank)} so far"
+            : $"the last call of {World.NameOf(rank)} was operation {last}, {Descriptor(rank, last).Describe(World.GlobalRanks)}";
     }
 
     private bool PostWaiting()
@@ -209,7 +184,7 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
         }
 
         if (any)
-            _world.WakePeers();
+            World.WakePeers();
         return any;
     }
 
@@ -243,7 +218,7 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
         }
 
         if (any)
-            _world.WakePeers();
+            World.WakePeers();
         return any;
     }
 
@@ -260,7 +235,7 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
         }
 
         if (any)
-            _world.WakePeers();
+            World.WakePeers();
         return any;
     }
 
@@ -291,88 +266,8 @@ internal sealed unsafe class SharedMemoryChannel : IDisposable
 
     private string DescribeMismatch(long sequence)
     {
-        var calls = Enumerable.Range(0, Size).Select(rank => $"rank {rank} called {Descriptor(rank, sequence)}");
-        return $"The ranks called different collectives as operation {sequence} of '{Name}': {string.Join("; ", calls)}. All ranks must call the same operations in the same order with the same sizes and types.";
-    }
-
-    /// <summary>Keeps the memory that a waiting thread looks at without the lock, should another one dispose the group.</summary>
-    private bool TryHold()
-    {
-        if (!_world.TryHold())
-            return false;
-        if (_segment.TryHold())
-            return true;
-        _world.EndHold();
-        return false;
-    }
-
-    private void WaitSlowly(SharedMemoryOperation operation, TimeSpan timeout, SharedMemoryChannel? others)
-    {
-        var pause = new SharedMemoryPause(_world, timeout);
-        var watch = default(DivergenceWatch); // made when the wait turns out long: most end within microseconds
-        try
-        {
-            for (var round = 1; !operation.IsCompleted; round++)
-            {
-                if (!pause.Once())
-                    throw new DistributedTimeoutException(DescribeStall(operation, timeout));
-                Progress();
-                others?.Progress();
-                if (round % RoundsPerProgressOfAll == 0 || pause.IsSlow)
-                    _world.ProgressAll();
-                if (operation.IsCompleted)
-                    break;
-                if (pause.IsSlow)
-                    (watch ??= WatchOver(operation)).Look(); // first: when all ranks have diverged, that is the cause of every failure
-                ThrowIfPeerFailed(operation, pause.IsSlow);
-            }
-        }
-        catch (DistributedException e)
-        {
-            Fail(e);
-        }
-        finally
-        {
-            pause.End();
-            watch?.End();
-        }
-    }
-
-    private DivergenceWatch WatchOver(SharedMemoryOperation operation) =>
-        new(_world, (_number << 40) + operation.Sequence, () => $"in {Describe(operation)}");
-
-    private string Describe(SharedMemoryOperation operation) => $"operation {operation.Sequence} of '{Name}' ({operation.Descriptor})";
-
-    private void ThrowIfPeerFailed(SharedMemoryOperation operation, bool slow)
-    {
-        if (!slow && !_world.AnyTrouble)
-            return;
-        bool IsMissing(int rank) => Volatile.Read(ref Posted(rank)) < operation.Sequence
-            || (operation.NeedsEveryShare && Volatile.Read(ref Reduced(rank)) < operation.Sequence)
-            || Volatile.Read(ref Consumed(rank)) < operation.Sequence - _shape.RingLength;
-        var description = Describe(operation);
-        try
-        {
-            _world.ThrowIfFailed(description, IsMissing);
-            if (slow)
-                _world.ThrowIfDead(description, IsMissing);
-        }
-        catch (PeerFailedException)
-        {
-            Progress(); // the rank may have done its part just before it ended
-            if (!operation.IsCompleted)
-                throw;
-        }
-    }
-
-    private string DescribeStall(SharedMemoryOperation operation, TimeSpan timeout)
-    {
-        var late = Enumerable.Range(0, Size).Where(rank => Volatile.Read(ref Posted(rank)) < operation.Sequence).ToList();
-        var state = late.Count > 0
-            ? $"{(late.Count == 1 ? "rank" : "ranks")} {string.Join(", ", late)} did not call it (at operation {string.Join(", ", late.Select(rank => Posted(rank)))})"
-            : "every rank called it but some did not do its share";
-        return $"Rank {Rank}: {Describe(operation)} timed out after {timeout.TotalSeconds:0.###} s: {state}. " +
-               "Did a rank take another branch, run out of data, or is it just slow? A longer limit is set with the strategy's timeout.";
+        var calls = Enumerable.Range(0, Size).Select(rank => $"{World.NameOf(rank)} called {Descriptor(rank, sequence).Describe(World.GlobalRanks)}");
+        return $"{World.Me}: the ranks called different collectives as operation {sequence} of '{Name}': {string.Join("; ", calls)}. All ranks must call the same operations in the same order with the same sizes and types.";
     }
 }
 

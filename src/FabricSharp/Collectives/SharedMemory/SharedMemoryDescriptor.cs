@@ -11,6 +11,13 @@ internal enum CollectiveKind : byte
     Exchange,
     BucketReduce,
     PoolReduce,
+    Reduce,
+    Gather,
+    Scatter,
+    ReduceScatter,
+    AllToAll,
+    AllToAllSizes,
+    MonitoredBarrier,
 }
 
 /// <summary>What a rank calls; must be the same on all ranks, but for <see cref="Place"/>: where its data lies in the memory that it shows.</summary>
@@ -29,14 +36,21 @@ internal record struct SharedMemoryDescriptor(
     /// <summary>Whether two ranks call the same.</summary>
     public readonly bool Matches(SharedMemoryDescriptor other) => this == other with { Place = Place };
 
-    public readonly override string ToString() => Kind switch
+    /// <summary>The call as an error shows it.</summary>
+    public readonly string Describe(IReadOnlyList<int> globalRanks) => Kind switch
     {
-        CollectiveKind.Barrier => "Barrier",
+        CollectiveKind.Barrier or CollectiveKind.MonitoredBarrier => $"{Kind}",
         CollectiveKind.Exchange => $"the end of a backward pass, {ElementCount} bytes",
         CollectiveKind.BucketReduce => $"Reduce of {ElementCount} × {Type} at byte {Offset} of bucket buffer {Buffer}",
         CollectiveKind.PoolReduce => $"Reduce of {ElementCount} × {Type}, gradient {Offset} of reducer memory {Buffer}",
-        CollectiveKind.Broadcast => $"Broadcast of {ElementCount} × {Type} from rank {Root}",
-        CollectiveKind.AllReduce => $"AllReduce({(Operation == ReduceOp.Kind.PreMulSum ? ReduceOp.PreMulSum(Factor) : Operation)}) of {ElementCount} × {Type}",
+        CollectiveKind.Broadcast or CollectiveKind.Scatter => $"{Kind} of {ElementCount} × {Type} from {RankName.Of(Root, globalRanks)}",
+        CollectiveKind.Gather => $"Gather of {ElementCount} × {Type} to {RankName.Of(Root, globalRanks)}",
+        CollectiveKind.Reduce => $"Reduce({Reduction}) of {ElementCount} × {Type} to {RankName.Of(Root, globalRanks)}",
+        CollectiveKind.AllReduce or CollectiveKind.ReduceScatter => $"{Kind}({Reduction}) of {ElementCount} × {Type}",
+        CollectiveKind.AllToAll => $"AllToAll of {ElementCount} × {Type} to each rank",
+        CollectiveKind.AllToAllSizes => $"AllToAll of {Type} with split sizes",
         _ => $"{Kind} of {ElementCount} × {Type}",
     };
+
+    private readonly ReduceOp Reduction => Operation == ReduceOp.Kind.PreMulSum ? ReduceOp.PreMulSum(Factor) : ReduceOp.Of(Operation);
 }

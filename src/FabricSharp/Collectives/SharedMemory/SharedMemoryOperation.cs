@@ -1,10 +1,8 @@
 namespace FabricSharp.Collectives.SharedMemory;
 
 /// <summary>One step of a channel: what a rank does at each milestone. All methods run under the channel's lock.</summary>
-internal abstract class SharedMemoryOperation
+internal abstract class SharedMemoryOperation : SharedMemoryRequest
 {
-    private volatile bool _completed;
-
     public abstract SharedMemoryDescriptor Descriptor { get; }
 
     /// <summary>Whether the input goes through a staging slot.</summary>
@@ -25,10 +23,6 @@ internal abstract class SharedMemoryOperation
     /// <summary>Whether this rank has done its share.</summary>
     public bool IsReduced { get; set; }
 
-    public bool IsCompleted => _completed;
-
-    public DistributedException? Failure { get; private set; }
-
     /// <summary>Makes this rank's input readable for the others.</summary>
     public virtual void Post(SharedMemoryChannel channel)
     {
@@ -42,13 +36,5 @@ internal abstract class SharedMemoryOperation
     /// <summary>Takes the result; when <see cref="NeedsEveryShare"/>, every rank has done its share.</summary>
     public virtual void Finish(SharedMemoryChannel channel)
     {
-    }
-
-    public void Complete(DistributedException? failure)
-    {
-        if (_completed)
-            return;
-        Failure = failure;
-        _completed = true;
     }
 }

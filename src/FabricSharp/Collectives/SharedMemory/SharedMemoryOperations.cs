@@ -125,9 +125,9 @@ internal sealed unsafe class StagedAllGather(byte* input, byte* output, long out
 }
 
 /// <summary>Nothing but the milestones: over when every rank has posted.</summary>
-internal sealed class BarrierOperation : SharedMemoryOperation
+internal sealed class BarrierOperation(CollectiveKind kind = CollectiveKind.Barrier) : SharedMemoryOperation
 {
-    public override SharedMemoryDescriptor Descriptor => new(0, CollectiveKind.Barrier, ReduceOp.Kind.Sum, ScalarType.Byte, 0, 0, 0, 0);
+    public override SharedMemoryDescriptor Descriptor => new(0, kind, ReduceOp.Kind.Sum, ScalarType.Byte, 0, 0, 0, 0);
 }
 
 /// <summary>All-gather of small messages between reducers.</summary>

@@ -9,12 +9,13 @@ namespace FabricSharp.Collectives.SharedMemory;
 /// </summary>
 internal struct SharedMemoryPause(SharedMemoryWorld world, TimeSpan timeout)
 {
-    private static readonly TimeSpan SleepLimit = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan SleepLimit = TimeSpan.FromMilliseconds(50), WorthAWarning = TimeSpan.FromSeconds(2);
 
     private readonly long _start = Stopwatch.GetTimestamp();
     private readonly TimeSpan _spinLimit = TimeSpan.FromMicroseconds(world.Size <= Environment.ProcessorCount ? 1000 : 10);
     private int _spins;
     private int _armedDoorbell;
+    private bool _passedHalf;
 
     /// <summary>Whether the next pause sleeps: the condition was looked at after <see cref="SharedMemoryWorld.Arm"/>.</summary>
     private bool _armed;
@@ -37,6 +38,14 @@ internal struct SharedMemoryPause(SharedMemoryWorld world, TimeSpan timeout)
         _armedDoorbell = world.Arm();
         _armed = true;
         return true;
+    }
+
+    /// <summary>True once, when half of a limit that a person would notice is over.</summary>
+    public bool PassesHalf()
+    {
+        if (_passedHalf || timeout < WorthAWarning || Stopwatch.GetElapsedTime(_start) < timeout / 2)
+            return false;
+        return _passedHalf = true;
     }
 
     public void End()

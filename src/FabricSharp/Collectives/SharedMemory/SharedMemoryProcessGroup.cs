@@ -1,5 +1,5 @@
+using System.Collections.Concurrent;
 using FabricSharp.Interop.LibTorch;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Collectives.SharedMemory;
@@ -10,18 +10,24 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
     /// <summary>What all ranks together read at most to combine a small tensor each for itself; beyond, sharing the work is faster.</summary>
     private const int InlineBytesOfAll = 128 * 1024;
 
-    private const int StagingBytes = 256 * 1024; // a slot is half a usual second-level cache: copied in, combined and copied out while it is there
+    private const int DefaultStagingBytes = 256 * 1024; // a slot is half a usual second-level cache: copied in, combined and copied out while it is there
 
     private readonly SharedMemoryWorld _world;
     private readonly SharedMemoryChannel _channel;
+    private readonly SharedMemoryMailbox _mailbox;
     private readonly EventHandler _atExit;
     private readonly UnhandledExceptionEventHandler _atCrash;
 
-    private SharedMemoryProcessGroup(SharedMemoryWorld world)
+    /// <summary>Groups that were made of this one; a group that gives up takes them along.</summary>
+    private readonly ConcurrentBag<WeakReference<SharedMemoryProcessGroup>> _children = [];
+
+    private SharedMemoryProcessGroup(SharedMemoryWorld world, int stagingBytes)
     {
         _world = world;
+        var inlineBytes = Math.Max(Math.Max(4096, InlineBytesOfAll / world.Size & ~63), (2 * sizeof(long) * world.Size + 63) & ~63); // the sizes of an all-to-all fit
         _channel = new SharedMemoryChannel(world, "the process group", new SharedMemoryChannelShape(
-            RingLength: 64, InlineSlots: 4, InlineBytes: Math.Max(4096, InlineBytesOfAll / world.Size & ~63), StagingSlots: 4, StagingBytes));
+            RingLength: 64, InlineSlots: 4, inlineBytes, StagingSlots: 4, Math.Max(stagingBytes, 64 * world.Size)));
+        _mailbox = new SharedMemoryMailbox(world, _channel);
         _atExit = (_, _) => _world.Leave();
         _atCrash = (_, e) => Abort(DescribeCrash(e.ExceptionObject));
         AppDomain.CurrentDomain.ProcessExit += _atExit;
@@ -36,74 +42,164 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
 
     public override TimeSpan Timeout => _world.Timeout;
 
-    public static SharedMemoryProcessGroup Join(Store store, int rank, int size, TimeSpan timeout)
+    public override IReadOnlyList<int> GlobalRanks => _world.GlobalRanks;
+
+    /// <summary>For tests: where warnings go.</summary>
+    internal Action<string> Warn
     {
-        var world = SharedMemoryWorld.Join(store, rank, size, timeout);
+        set => _world.Warn = value;
+    }
+
+    /// <summary>Joins the group of <paramref name="store"/>. Collective.</summary>
+    /// <param name="store">Where the ranks meet.</param>
+    /// <param name="rank">This rank.</param>
+    /// <param name="size">The number of ranks.</param>
+    /// <param name="timeout">The limit of each wait.</param>
+    /// <param name="stagingBytes">Size of the pieces in which large tensors are moved; smaller in tests.</param>
+    public static SharedMemoryProcessGroup Join(Store store, int rank, int size, TimeSpan timeout, int stagingBytes = DefaultStagingBytes) =>
+        Over(SharedMemoryWorld.Join(store, rank, size, timeout), stagingBytes);
+
+    private protected override Work AllReduceCore(Tensor tensor, ReduceOp op)
+    {
+        var data = Data(tensor);
+        var (count, type) = (tensor.numel(), tensor.dtype);
+        var size = (int)type.SizeInBytes();
+        if (count * size <= _channel.InlineBytes)
+            return Start([new InlineAllReduce(data, count, type, op)], tensor);
+        return Start(InPieces(count, _channel.StagingBytes / size, (begin, length) => new StagedAllReduce(data + begin * size, length, type, op, count)), tensor);
+    }
+
+    private protected override Work BroadcastCore(Tensor tensor, int root)
+    {
+        var data = Data(tensor);
+        var (count, type) = (tensor.numel(), tensor.dtype);
+        var size = (int)type.SizeInBytes();
+        return Start(InPieces(count, _channel.StagingBytes / size, (begin, length) => new StagedBroadcast(data + begin * size, (int)length * size, root, type, count)), tensor);
+    }
+
+    private protected override Work AllGatherCore(Tensor output, Tensor input)
+    {
+        byte* source = Data(input), destination = Data(output);
+        var (count, type) = (input.numel(), input.dtype);
+        var size = (int)type.SizeInBytes();
+        return Start(
+            InPieces(count, _channel.StagingBytes / size, (begin, length) => new StagedAllGather(source + begin * size, destination + begin * size, count * size, (int)length * size, type, count)),
+            input, output);
+    }
+
+    private protected override Work ReduceCore(Tensor tensor, int root, ReduceOp op)
+    {
+        var data = Data(tensor);
+        var (count, type) = (tensor.numel(), tensor.dtype);
+        var size = (int)type.SizeInBytes();
+        if (count * size <= _channel.InlineBytes)
+            return Start([new InlineReduce(data, count, type, op, root)], tensor);
+        var isRoot = Rank == root;
+        return Start(InPieces(count, _channel.StagingBytes / size, (begin, length) => new StagedReduce(data + begin * size, length, type, op, root, isRoot, count)), tensor);
+    }
+
+    private protected override Work GatherCore(Tensor? output, Tensor input, int root)
+    {
+        byte* source = Data(input), destination = output is null ? null : Data(output);
+        var (count, type) = (input.numel(), input.dtype);
+        var size = (int)type.SizeInBytes();
+        return Start(
+            InPieces(count, _channel.StagingBytes / size, (begin, length) => new StagedGather(source + begin * size, destination + begin * size, count * size, (int)length * size, root, type, count)),
+            input, output);
+    }
+
+    private protected override Work ScatterCore(Tensor output, Tensor? input, int root)
+    {
+        byte* destination = Data(output), source = input is null ? null : Data(input);
+        var (count, type) = (output.numel(), output.dtype);
+        var size = (int)type.SizeInBytes();
+        return Start(
+            InPieces(count, _channel.StagingBytes / size, (begin, length) => new StagedScatter(source + begin * size, count * size, destination + begin * size, (int)length * size, root, type, count)),
+            output, input);
+    }
+
+    private protected override Work ReduceScatterCore(Tensor output, Tensor input, ReduceOp op)
+    {
+        byte* source = Data(input), destination = Data(output);
+        var (count, type) = (output.numel(), output.dtype);
+        var size = (int)type.SizeInBytes();
+        return Start(
+            InPieces(count, _channel.StagingPartBytes / size, (begin, length) => new StagedReduceScatter(source + begin * size, count * size, destination + begin * size, length, type, op, count)),
+            output, input);
+    }
+
+    private protected override Work AllToAllCore(Tensor output, Tensor input)
+    {
+        var counts = new long[Size];
+        Array.Fill(counts, input.numel() / Size);
+        return AllToAll(output, counts, input, counts, counts[0]);
+    }
+
+    private protected override Work AllToAllCore(Tensor output, long[] outputCounts, Tensor input, long[] inputCounts)
+    {
+        var sizes = new AllToAllSizes(outputCounts, inputCounts, input.dtype);
+        _channel.Enqueue([sizes]);
+        _channel.Wait(sizes, Timeout);
+        return AllToAll(output, outputCounts, input, inputCounts, sizes.Largest);
+    }
+
+    private SharedMemoryWork AllToAll(Tensor output, long[] outputCounts, Tensor input, long[] inputCounts, long largest)
+    {
+        byte* source = Data(input), destination = Data(output);
+        var type = input.dtype;
+        var size = (int)type.SizeInBytes();
+        PartLayout outgoing = new(inputCounts, size), incoming = new(outputCounts, size);
+        return Start(
+            InPieces(largest, _channel.StagingPartBytes / size, (begin, length) => new StagedAllToAll(source, outgoing, destination, incoming, begin * size, length * size, type, largest)),
+            output, input);
+    }
+
+    private protected override Work SendCore(Tensor tensor, int destination, int tag) =>
+        new SharedMemoryWork(_mailbox, _mailbox.Send(Data(tensor), tensor.numel(), tensor.dtype, destination, tag), tensor);
+
+    private protected override Work RecvCore(Tensor tensor, int source, int tag) =>
+        new SharedMemoryWork(_mailbox, _mailbox.Receive(Data(tensor), tensor.numel(), tensor.dtype, source, tag), tensor);
+
+    private protected override Work BarrierCore() => Start([new BarrierOperation()]);
+
+    private protected override IReadOnlyList<int> MonitoredBarrierCore(TimeSpan timeout)
+    {
+        var barrier = new BarrierOperation(CollectiveKind.MonitoredBarrier);
+        _channel.Enqueue([barrier]);
         try
         {
-            return new SharedMemoryProcessGroup(world);
+            _channel.Wait(barrier, timeout);
+            return [];
         }
-        catch
+        catch (DistributedTimeoutException)
         {
-            world.Dispose();
-            throw;
+            var late = _channel.LateFor(barrier);
+            if (late.Count == 0) // they came a moment too late
+                throw;
+            return late;
         }
     }
 
-    public override Work AllReduce(Tensor tensor, ReduceOp? op = null)
+    private protected override ProcessGroup? NewGroupCore(int[] ranks, TimeSpan timeout)
     {
-        var reduce = op ?? ReduceOp.Sum;
-        RequireCpu(tensor, nameof(AllReduce));
-        Reduction.Require(reduce, tensor.dtype);
-        var (flat, atEnd) = Flatten(tensor, copyBack: true);
-        var data = Data(flat);
-        var count = flat.numel();
-        var size = (int)flat.dtype.SizeInBytes();
-        if (count * size <= _channel.InlineBytes)
-            return Start([new InlineAllReduce(data, count, tensor.dtype, reduce)], flat, atEnd);
-        return Start(InPieces(count, size, (begin, length) => new StagedAllReduce(data + begin * size, length, tensor.dtype, reduce, count)), flat, atEnd);
+        var (made, failure) = Rank == ranks[0] ? MakeControl(ranks.Length) : (null, null);
+        var path = ShareThePath(made, ranks[0]);
+        if (path.Length == 0)
+            throw new DistributedException($"{Me}: {NameOf(ranks[0])} could not make the memory of a group of {ranks.Length} ranks{(failure is null ? "; its own error says why." : $": {failure.Message}")}", failure);
+        if (!ranks.Contains(Rank))
+            return null;
+        var child = Over(_world.JoinSubset(made, path, ranks, timeout), _channel.StagingBytes);
+        _children.Add(new WeakReference<SharedMemoryProcessGroup>(child));
+        return child;
     }
-
-    public override Work Broadcast(Tensor tensor, int root)
-    {
-        RequireCpu(tensor, nameof(Broadcast));
-        if (root < 0 || root >= Size)
-            throw new ArgumentOutOfRangeException(nameof(root), root, $"Broadcast: the root must be a rank of the group, 0 to {Size - 1}.");
-        var (flat, atEnd) = Flatten(tensor, copyBack: Rank != root);
-        var data = Data(flat);
-        var count = flat.numel();
-        var size = (int)flat.dtype.SizeInBytes();
-        return Start(InPieces(count, size, (begin, length) => new StagedBroadcast(data + begin * size, (int)length * size, root, tensor.dtype, count)), flat, atEnd);
-    }
-
-    public override Work AllGather(Tensor output, Tensor input)
-    {
-        RequireCpu(output, nameof(AllGather));
-        RequireCpu(input, nameof(AllGather));
-        if (output.dtype != input.dtype || output.numel() != input.numel() * Size || !output.is_contiguous())
-            throw new ArgumentException(
-                $"AllGather: the output must be contiguous, {input.dtype}, of {input.numel() * Size} elements ({Size} ranks × {input.numel()}); " +
-                $"it is {output.dtype} of {output.numel()}{(output.is_contiguous() ? "" : ", not contiguous")}.", nameof(output));
-        var (flat, atEnd) = Flatten(input, copyBack: false);
-        byte* source = Data(flat), destination = Data(output);
-        var count = flat.numel();
-        var size = (int)flat.dtype.SizeInBytes();
-        return Start(
-            InPieces(count, size, (begin, length) => new StagedAllGather(source + begin * size, destination + begin * size, count * size, (int)length * size, input.dtype, count)),
-            flat,
-            succeeded =>
-            {
-                GC.KeepAlive(output);
-                atEnd?.Invoke(succeeded);
-            });
-    }
-
-    public override Work Barrier() => Start([new BarrierOperation()], null, null);
 
     public override void Abort(string reason)
     {
         _world.Fail(reason);
-        _channel.Fail(new DistributedException($"Rank {Rank}: this rank has given the group up: {reason}"));
+        _channel.Fail(new DistributedException($"{Me}: this rank has given the group up: {reason}"));
+        foreach (var reference in _children)
+            if (reference.TryGetTarget(out var child))
+                child.Abort(reason);
     }
 
     internal override GradientChannel CreateGradientChannel(string name, int exchangeBytes) =>
@@ -113,64 +209,70 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
     {
         AppDomain.CurrentDomain.ProcessExit -= _atExit;
         AppDomain.CurrentDomain.UnhandledException -= _atCrash;
+        _mailbox.Dispose();
         _channel.Dispose();
         _world.Dispose();
+    }
+
+    private static SharedMemoryProcessGroup Over(SharedMemoryWorld world, int stagingBytes)
+    {
+        try
+        {
+            return new SharedMemoryProcessGroup(world, stagingBytes);
+        }
+        catch
+        {
+            world.Dispose();
+            throw;
+        }
+    }
+
+    private string ShareThePath(SharedMemorySegment? made, int maker)
+    {
+        try
+        {
+            return BroadcastObject(made?.Path ?? "", maker);
+        }
+        catch
+        {
+            made?.Unlink();
+            made?.Dispose();
+            throw;
+        }
+    }
+
+    private (SharedMemorySegment? Made, DistributedException? Failure) MakeControl(int size)
+    {
+        try
+        {
+            return (SharedMemoryWorld.MakeControl(_world.Folder, size), null);
+        }
+        catch (DistributedException e)
+        {
+            return (null, e);
+        }
     }
 
     private static string DescribeCrash(object exception) =>
         exception is Exception e ? $"unhandled {e.GetType().Name}: {e.Message}" : $"unhandled {exception}";
 
-    private static void RequireCpu(Tensor tensor, string operation)
-    {
-        ArgumentNullException.ThrowIfNull(tensor);
-        if (tensor.device_type != DeviceType.CPU)
-            throw new ArgumentException($"{operation}: the shm back end takes CPU tensors, this one is on {tensor.device}. Move it to the CPU first.", nameof(tensor));
-        if (tensor.is_sparse)
-            throw new ArgumentException($"{operation}: the shm back end takes strided tensors, this one is sparse. Call to_dense() first.", nameof(tensor));
-    }
-
-    /// <summary>
-    /// The tensor itself where it is contiguous, else a contiguous copy and what brings the result back (if there is one) and frees the copy.
-    /// </summary>
-    private static (Tensor Flat, Action<bool>? AtEnd) Flatten(Tensor tensor, bool copyBack)
-    {
-        if (tensor.is_contiguous())
-            return (tensor, null);
-        using var gradientsOff = no_grad();
-        using var detached = tensor.detach();
-        var flat = detached.contiguous().DetachFromDisposeScope();
-        return (flat, succeeded =>
-        {
-            using var off = no_grad();
-            if (copyBack && succeeded)
-                tensor.copy_(flat);
-            flat.Dispose();
-        });
-    }
-
     private static byte* Data(Tensor tensor) => tensor.numel() == 0 ? null : (byte*)TensorMemory.PointerOf(tensor);
 
-    private static SharedMemoryOperation[] InPieces(long count, int elementSize, Func<long, long, SharedMemoryOperation> make)
+    private static SharedMemoryOperation[] InPieces(long count, int elementsPerPiece, Func<long, long, SharedMemoryOperation> make)
     {
-        var piece = StagingBytes / elementSize;
-        var operations = new SharedMemoryOperation[Math.Max(1, (count + piece - 1) / piece)];
+        var operations = new SharedMemoryOperation[Pieces.Count(count, elementsPerPiece)];
         for (var i = 0; i < operations.Length; i++)
-            operations[i] = make((long)i * piece, Math.Min(piece, count - (long)i * piece));
+        {
+            var (begin, length) = Pieces.At(i, count, elementsPerPiece);
+            operations[i] = make(begin, length);
+        }
+
         return operations;
     }
 
-    private SharedMemoryWork Start(SharedMemoryOperation[] operations, Tensor? kept, Action<bool>? atEnd)
+    private SharedMemoryWork Start(SharedMemoryOperation[] operations, Tensor? kept = null, Tensor? alsoKept = null)
     {
-        try
-        {
-            _channel.Enqueue(operations);
-        }
-        catch
-        {
-            atEnd?.Invoke(false);
-            throw;
-        }
-
-        return new SharedMemoryWork(_channel, operations[^1], kept, atEnd);
+        _channel.Enqueue(operations);
+        return new SharedMemoryWork(_channel, operations[^1], kept, alsoKept);
     }
 }

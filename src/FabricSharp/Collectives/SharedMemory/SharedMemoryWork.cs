@@ -2,21 +2,19 @@ using TorchSharp;
 
 namespace FabricSharp.Collectives.SharedMemory;
 
-/// <summary>The user's view of the last of a chain of operations, with what must happen and be kept until it is over.</summary>
-internal sealed class SharedMemoryWork(SharedMemoryChannel channel, SharedMemoryOperation last, torch.Tensor? kept = null, Action<bool>? atEnd = null) : Work
+/// <summary>The user's view of the last of a chain of requests, with the tensors that must be kept until it is over.</summary>
+internal sealed class SharedMemoryWork(SharedMemoryQueue queue, SharedMemoryRequest last, torch.Tensor? kept = null, torch.Tensor? alsoKept = null) : Work
 {
-    private readonly Lock _gate = new();
-    private Action<bool>? _atEnd = atEnd;
-    private torch.Tensor? _kept = kept;
+    private torch.Tensor? _kept = kept, _alsoKept = alsoKept;
 
     public override bool IsCompleted
     {
         get
         {
-            channel.Progress();
+            queue.Progress();
             if (!last.IsCompleted)
                 return false;
-            End();
+            Release();
             return true;
         }
     }
@@ -25,29 +23,15 @@ internal sealed class SharedMemoryWork(SharedMemoryChannel channel, SharedMemory
 
     public override void Wait(TimeSpan? timeout = null)
     {
-        try
-        {
-            channel.Wait(last, timeout ?? channel.Timeout);
-        }
-        finally
-        {
-            End();
-        }
+        queue.Wait(last, timeout ?? queue.Timeout);
+        Release();
     }
 
-    /// <summary>Runs the ending once, after the last operation; before, its memory is still in use.</summary>
-    private void End()
+    /// <summary>Lets go of the tensors: a work may be kept long after its end.</summary>
+    private void Release()
     {
-        if (!last.IsCompleted)
-            return;
-        lock (_gate)
-        {
-            var atEnd = _atEnd;
-            _atEnd = null;
-            atEnd?.Invoke(last.Failure is null);
-            _kept = null;
-        }
-
         GC.KeepAlive(_kept);
+        GC.KeepAlive(_alsoKept);
+        _kept = _alsoKept = null;
     }
 }

@@ -2,14 +2,14 @@ using System.Text;
 
 namespace FabricSharp.Collectives.SharedMemory;
 
-/// <summary>What the ranks wait for, made visible to each other; and their channels, which a rank that waits keeps going.</summary>
+/// <summary>What the ranks wait for, made visible to each other; and their queues, which a rank that waits keeps going.</summary>
 internal sealed unsafe partial class SharedMemoryWorld
 {
     /// <summary>Marks the tokens of set-up steps, apart from those of channels.</summary>
     private const long MeetingToken = 1L << 62;
 
-    /// <summary>Replaced as a whole by compare-and-exchange, read without.</summary>
-    private SharedMemoryChannel[] _channels = [];
+    /// <summary>Of the outermost world: the queues of all its groups. Replaced as a whole by compare-and-exchange, read without.</summary>
+    private SharedMemoryQueue[] _queues = [];
 
     /// <summary>The one thread that has called collectives so far; 0 before the first.</summary>
     private int _thread;
@@ -18,18 +18,18 @@ internal sealed unsafe partial class SharedMemoryWorld
 
     private ref int Verdict => ref *(int*)(_segment.Pointer + 16);
 
-    public void Register(SharedMemoryChannel channel) => Exchange(all => [.. all, channel]);
+    public void Register(SharedMemoryQueue queue) => _outermost.Exchange(all => [.. all, queue]);
 
-    public void Unregister(SharedMemoryChannel channel) => Exchange(all => [.. all.Where(one => one != channel)]);
+    public void Unregister(SharedMemoryQueue queue) => _outermost.Exchange(all => [.. all.Where(one => one != queue)]);
 
     /// <summary>
-    /// Lets every channel do what it can: a rank that waits in one must not hold up the others' work in another, for no thread but the waiting
+    /// Lets every queue of this rank, whatever its group, do what it can: a rank that waits in one must not hold up the others' work in another, for no thread but the waiting
     /// one would do this rank's share.
     /// </summary>
     public void ProgressAll()
     {
-        foreach (var channel in Volatile.Read(ref _channels))
-            channel.Progress();
+        foreach (var queue in Volatile.Read(ref _outermost._queues))
+            queue.Progress();
     }
 
     /// <summary>Notes which thread calls. With several, what one waits for says nothing about what another is about to do.</summary>
@@ -85,7 +85,7 @@ internal sealed unsafe partial class SharedMemoryWorld
         if (Interlocked.CompareExchange(ref Verdict, 1, 0) == 0)
         {
             var waits = Enumerable.Range(0, Size).Select(rank =>
-                $"rank {rank} waits {Encoding.UTF8.GetString(WaitText(rank), Math.Clamp(Member(rank)->WaitTextLength, 0, WaitTextCapacity))}");
+                $"{NameOf(rank)} waits {Encoding.UTF8.GetString(WaitText(rank), Math.Clamp(Member(rank)->WaitTextLength, 0, WaitTextCapacity))}");
             var text = Encoding.UTF8.GetBytes(
                 $"The ranks wait for each other in different operations, and none can go on: {string.Join("; ", waits)}. " +
                 "All ranks must call the same collective operations in the same order: did one leave a step out, run out of data, or take another branch?");
@@ -103,14 +103,14 @@ internal sealed unsafe partial class SharedMemoryWorld
         if (Volatile.Read(ref Verdict) != 2)
             return;
         var length = Math.Clamp(*(int*)(_segment.Pointer + 20), 0, HeaderBytes - VerdictOffset);
-        throw new CollectiveMismatchException($"Rank {Rank}: {Encoding.UTF8.GetString(_segment.Pointer + VerdictOffset, length)}");
+        throw new CollectiveMismatchException($"{Me}: {Encoding.UTF8.GetString(_segment.Pointer + VerdictOffset, length)}");
     }
 
-    private void Exchange(Func<SharedMemoryChannel[], SharedMemoryChannel[]> change)
+    private void Exchange(Func<SharedMemoryQueue[], SharedMemoryQueue[]> change)
     {
-        SharedMemoryChannel[] before;
+        SharedMemoryQueue[] before;
         do
-            before = Volatile.Read(ref _channels);
-        while (Interlocked.CompareExchange(ref _channels, change(before), before) != before);
+            before = Volatile.Read(ref _queues);
+        while (Interlocked.CompareExchange(ref _queues, change(before), before) != before);
     }
 }

@@ -5,15 +5,19 @@ namespace FabricSharp.Collectives.SharedMemory;
 
 /// <summary>
 /// The ranks of one machine: who they are, whether they live, how they wake each other and tell each other of failures.
-/// One control segment, made by rank 0 and mapped by all.
+/// One control segment, made by rank 0 and mapped by all. A group of some of the ranks has a world of its own, but rings the doorbells of the
+/// outermost one: a rank that waits there makes progress with all its groups.
 /// </summary>
 internal sealed unsafe partial class SharedMemoryWorld : IDisposable
 {
-    private const ulong Magic = 0x4d57_4352_4241_4604; // changes with the layout
+    private const ulong Magic = 0x4d57_4352_4241_4605; // changes with the layout
     private const int HeaderBytes = 4096, MemberBytes = 8192, MessageCapacity = 4096, WaitTextCapacity = 512, VerdictOffset = 64;
 
     private readonly SharedMemorySegment _segment;
     private readonly ProcessIdentity[] _identities;
+
+    /// <summary>Whose doorbells and queues are used; this one, unless it is a group of some of another's ranks. Its memory is held until this one is disposed.</summary>
+    private readonly SharedMemoryWorld _outermost;
 
     /// <summary>For each rank whether its process can be seen from here (another container's cannot): only then can its death be.</summary>
     private readonly bool[] _visible;
@@ -28,16 +32,29 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
     /// <summary>Whether this object, not another process of the same rank, holds the rank's place.</summary>
     private bool _entered;
 
-    private SharedMemoryWorld(SharedMemorySegment segment, string token, int rank, int size, TimeSpan timeout)
+    private SharedMemoryWorld(SharedMemorySegment segment, int rank, int size, TimeSpan timeout, SharedMemoryWorld? parent = null, int[]? ranks = null)
     {
         _segment = segment;
-        Token = token;
+        Token = Path.GetFileName(segment.Path);
         Rank = rank;
         Size = size;
         Timeout = timeout;
+        _outermost = parent?._outermost ?? this;
+        GlobalRanks = parent is null ? [.. Enumerable.Range(0, size)] : [.. ranks!.Select(member => parent.GlobalRanks[member])];
+        if (parent is not null)
+            Warn = parent.Warn;
         _identities = new ProcessIdentity[size];
         _visible = new bool[size];
     }
+
+    /// <summary>For each rank its number in the outermost world.</summary>
+    public IReadOnlyList<int> GlobalRanks { get; }
+
+    /// <summary>Where warnings go.</summary>
+    public Action<string> Warn { get; set; } = text => Console.Error.WriteLine($"FabricSharp: {text}");
+
+    /// <summary>How messages begin.</summary>
+    public string Me => $"R{NameOf(Rank)[1..]}";
 
     private enum MemberState
     {
@@ -83,46 +100,69 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
     /// <summary>Joins the world of <paramref name="store"/>. Collective.</summary>
     public static SharedMemoryWorld Join(Store store, int rank, int size, TimeSpan timeout)
     {
-        var length = HeaderBytes + (long)size * MemberBytes;
-        SharedMemorySegment segment;
-        string token;
-        if (rank == 0)
-        {
-            token = $"{SharedMemoryDirectory.Prefix}{Guid.NewGuid():N}";
-            var folder = SharedMemoryDirectory.Choose();
-            SharedMemoryDirectory.RemoveLeftovers(folder, TimeProvider.System);
-            var path = Path.Combine(folder, token);
-            segment = SharedMemorySegment.Create(path, length);
-            *(int*)(segment.Pointer + 8) = size;
-            Volatile.Write(ref *(ulong*)segment.Pointer, Magic);
-            store.Set("shm/world", Encoding.UTF8.GetBytes(path));
-        }
-        else
-        {
-            var path = Encoding.UTF8.GetString(store.Get("shm/world", timeout));
-            token = Path.GetFileName(path);
-            segment = SharedMemorySegment.Open(path, length);
-            if (Volatile.Read(ref *(ulong*)segment.Pointer) != Magic || *(int*)(segment.Pointer + 8) != size)
-            {
-                segment.Dispose();
-                throw new DistributedException($"Rank {rank}: {path} is no control segment of {size} ranks. Do all ranks run the same FabricSharp, with the same world size?");
-            }
-        }
+        if (rank != 0)
+            return Enter(new SharedMemoryWorld(OpenControl(Encoding.UTF8.GetString(store.Get("shm/world", timeout)), rank, size), rank, size, timeout));
+        var folder = SharedMemoryDirectory.Choose();
+        SharedMemoryDirectory.RemoveLeftovers(folder, TimeProvider.System);
+        var segment = MakeControl(folder, size);
+        store.Set("shm/world", Encoding.UTF8.GetBytes(segment.Path));
+        return Enter(new SharedMemoryWorld(segment, rank, size, timeout));
+    }
 
-        var world = new SharedMemoryWorld(segment, token, rank, size, timeout);
+    /// <summary>Makes the control segment of a group; its first rank does.</summary>
+    public static SharedMemorySegment MakeControl(string folder, int size)
+    {
+        var segment = SharedMemorySegment.Create(Path.Combine(folder, $"{SharedMemoryDirectory.Prefix}{Guid.NewGuid():N}"), HeaderBytes + (long)size * MemberBytes);
+        *(int*)(segment.Pointer + 8) = size;
+        Volatile.Write(ref *(ulong*)segment.Pointer, Magic);
+        return segment;
+    }
+
+    /// <summary>Joins the world of some ranks of this one. Collective over those.</summary>
+    /// <param name="made">The control segment on the first of them, null on the others.</param>
+    /// <param name="path">Where it is.</param>
+    /// <param name="ranks">Their numbers here.</param>
+    /// <param name="timeout">The limit of its waits.</param>
+    public SharedMemoryWorld JoinSubset(SharedMemorySegment? made, string path, int[] ranks, TimeSpan timeout)
+    {
+        var rank = Array.IndexOf(ranks, Rank);
+        if (!_outermost.TryHold())
+            throw new DistributedException($"{Me}: the group was disposed while another was made of it.");
+        try
+        {
+            return Enter(new SharedMemoryWorld(made ?? OpenControl(path, rank, ranks.Length), rank, ranks.Length, timeout, this, ranks));
+        }
+        catch
+        {
+            _outermost.EndHold();
+            throw;
+        }
+    }
+
+    private static SharedMemorySegment OpenControl(string path, int rank, int size)
+    {
+        var segment = SharedMemorySegment.Open(path, HeaderBytes + (long)size * MemberBytes);
+        if (Volatile.Read(ref *(ulong*)segment.Pointer) == Magic && *(int*)(segment.Pointer + 8) == size)
+            return segment;
+        segment.Dispose();
+        throw new DistributedException($"Rank {rank}: {path} is no control segment of {size} ranks. Do all ranks run the same FabricSharp, with the same world size?");
+    }
+
+    private static SharedMemoryWorld Enter(SharedMemoryWorld world)
+    {
         try
         {
             world.Enter();
         }
         catch
         {
-            world.Dispose();
+            world.ReleaseOwn();
             throw;
         }
         finally
         {
-            if (rank == 0)
-                segment.Unlink();
+            if (world.Rank == 0)
+                world._segment.Unlink();
         }
 
         return world;
@@ -138,7 +178,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
         Volatile.Write(ref Member(Rank)->Meetings, number);
         WakePeers();
         var pause = new SharedMemoryPause(this, Timeout);
-        var watch = new DivergenceWatch(this, MeetingToken | number, () => $"in the set-up step '{purpose}'");
+        var watch = new DivergenceWatch(this);
         try
         {
             while (true)
@@ -148,11 +188,13 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
                     break;
                 ThrowIfFailed(purpose, rank => Volatile.Read(ref Member(rank)->Meetings) < number);
                 if (!pause.Once())
-                    throw new DistributedTimeoutException($"Rank {Rank}: {purpose} waited {Timeout.TotalSeconds:0.#} s for rank {missing}. Did it take another path, or never start?");
+                    throw new DistributedTimeoutException($"{Me}: {purpose} waited {Timeout.TotalSeconds:0.#} s for {NameOf(missing)}{DescribeStopped(missing)}. Did it take another path, or never start?");
                 if (!pause.IsSlow)
                     continue;
                 ProgressAll();
-                watch.Look();
+                watch.Look(MeetingToken | number, () => $"in the set-up step '{purpose}'");
+                if (pause.PassesHalf())
+                    Warn($"{Me} has waited {Timeout.TotalSeconds / 2:0.#} s, half of its limit, for {NameOf(missing)} in the set-up step '{purpose}'{DescribeStopped(missing)}.");
             }
         }
         finally
@@ -163,7 +205,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
 
         for (var rank = 0; rank < Size; rank++)
             if (Member(rank)->MeetingPurposes[number & 1] != hash)
-                throw new CollectiveMismatchException($"Rank {Rank} is in '{purpose}' while rank {rank} is in another set-up step. All ranks must set up the same things in the same order.");
+                throw new CollectiveMismatchException($"{Me} is in '{purpose}' while {NameOf(rank)} is in another set-up step. All ranks must set up the same things in the same order.");
     }
 
 
@@ -172,31 +214,36 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
     {
         Interlocked.MemoryBarrier(); // what was written before must be visible before we look who sleeps (see Arm)
         for (var rank = 0; rank < Size; rank++)
-        {
-            if (rank == Rank || Volatile.Read(ref Member(rank)->Sleepers) == 0)
-                continue;
-            Interlocked.Increment(ref Member(rank)->Doorbell);
-            if (PosixApi.IsSupported)
-                PosixApi.WakeWord(&Member(rank)->Doorbell);
-        }
+            if (rank != Rank)
+                _outermost.Ring(GlobalRanks[rank]);
     }
 
     /// <summary>Announces that a thread of this rank is about to sleep; it must look at what it waits for once more before it does.</summary>
     public int Arm()
     {
-        Interlocked.Increment(ref Member(Rank)->Sleepers);
-        return Volatile.Read(ref Member(Rank)->Doorbell);
+        var bell = _outermost.Member(_outermost.Rank);
+        Interlocked.Increment(ref bell->Sleepers);
+        return Volatile.Read(ref bell->Doorbell);
     }
 
-    public void Disarm() => Interlocked.Decrement(ref Member(Rank)->Sleepers);
+    public void Disarm() => Interlocked.Decrement(ref _outermost.Member(_outermost.Rank)->Sleepers);
 
     public void Sleep(int armedDoorbell, TimeSpan limit)
     {
         if (PosixApi.IsSupported)
-            PosixApi.WaitOnWord(&Member(Rank)->Doorbell, armedDoorbell, limit);
+            PosixApi.WaitOnWord(&_outermost.Member(_outermost.Rank)->Doorbell, armedDoorbell, limit);
         else
             Thread.Yield();
     }
+
+    public string NameOf(int rank) => RankName.Of(rank, GlobalRanks);
+
+    public string Names(IReadOnlyCollection<int> ranks) => RankName.OfAll(ranks, GlobalRanks);
+
+    /// <summary>A clause on a rank whose process does not run because somebody stopped it; else nothing. Reads /proc.</summary>
+    public string DescribeStopped(int rank) => _visible[rank] && _identities[rank].IsStopped
+        ? $"; the process {_identities[rank].Id} of {NameOf(rank)} is stopped (SIGSTOP, Ctrl-Z or a debugger): kill -CONT {_identities[rank].Id} lets it go on"
+        : "";
 
     /// <summary>Publishes that this rank cannot go on. The first reason stays.</summary>
     public void Fail(string reason)
@@ -247,24 +294,58 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
         WakePeers();
     }
 
-    public bool TryHold() => _segment.TryHold();
+    /// <summary>Keeps the memory mapped until <see cref="EndHold"/>; false when it is disposed.</summary>
+    public bool TryHold()
+    {
+        if (!_segment.TryHold())
+            return false;
+        if (_outermost == this || _outermost._segment.TryHold())
+            return true;
+        _segment.EndHold();
+        return false;
+    }
 
-    public void EndHold() => _segment.EndHold();
+    public void EndHold()
+    {
+        _segment.EndHold();
+        if (_outermost != this)
+            _outermost._segment.EndHold();
+    }
 
     public void Dispose()
     {
         Leave();
-        foreach (var channel in Volatile.Read(ref _channels))
-            channel.Fail(new DistributedException($"Rank {Rank}: the group of '{channel.Name}' was disposed."));
+        foreach (var queue in Volatile.Read(ref _outermost._queues).Where(queue => queue.World == this))
+            queue.Fail(new DistributedException($"{Me}: the group of '{queue.Name}' was disposed."));
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+            return;
+        _segment.Dispose();
+        if (_outermost != this)
+            _outermost.EndHold();
+    }
+
+    /// <summary>Undoes the construction when <see cref="Enter()"/> has failed; what it holds of the outermost world is its caller's.</summary>
+    private void ReleaseOwn()
+    {
+        Leave();
         if (Interlocked.Exchange(ref _disposed, 1) == 0)
             _segment.Dispose();
+    }
+
+    private void Ring(int rank)
+    {
+        if (Volatile.Read(ref Member(rank)->Sleepers) == 0)
+            return;
+        Interlocked.Increment(ref Member(rank)->Doorbell);
+        if (PosixApi.IsSupported)
+            PosixApi.WakeWord(&Member(rank)->Doorbell);
     }
 
     private void Enter()
     {
         var me = Member(Rank);
         if (Interlocked.CompareExchange(ref me->State, (int)MemberState.Joined, (int)MemberState.Absent) != (int)MemberState.Absent)
-            throw new DistributedException($"Rank {Rank} is taken by process {me->ProcessId}: two processes were given the same rank.");
+            throw new DistributedException($"{Me} is taken by process {me->ProcessId}: two processes were given the same rank.");
         _entered = true;
         me->ProcessId = ProcessIdentity.Current.Id;
         me->StartTime = ProcessIdentity.Current.StartTime;
@@ -293,7 +374,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
     }
 
     private PeerFailedException PeerFailed(string operation, int rank, string reason) =>
-        new($"Rank {Rank}: {operation} cannot complete because rank {rank} failed: {reason}", rank, reason);
+        new($"{Me}: {operation} cannot complete because {NameOf(rank)} failed: {reason}", rank, reason);
 
     private static int HashOf(string text)
     {

@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using CsCheck;
 using FabricSharp.Collectives;
 using FabricSharp.Collectives.SharedMemory;
+using FabricSharp.Tests.Collectives.Cases;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Collectives.SharedMemory;
@@ -13,14 +14,14 @@ public class ReductionTests
     private static readonly Gen<(int Op, int Ranks, int Length, int Seed, bool InPlace)> Cases =
         Gen.Select(Gen.Int[0, 20], Gen.Int[1, 8], Gen.Int[0, 150], Gen.Int, Gen.Bool);
 
-    public static TheoryData<ScalarType> Types => [.. AllReduceReference.Types];
+    public static TheoryData<ScalarType> Types => [.. ReductionReference.Types];
 
     [Theory]
     [MemberData(nameof(Types))]
     public void Run_AnyInput_EqualsTheScalarLoop(ScalarType type) => Cases.Sample(
         (choice, ranks, length, seed, inPlace) =>
         {
-            ReduceOp[] ops = [.. AllReduceReference.OperationsOf(type), .. type.IsFloatingPoint() ? new[] { ReduceOp.PreMulSum(1.0 / ranks) } : []];
+            ReduceOp[] ops = [.. ReductionReference.OperationsOf(type), .. type.IsFloatingPoint() ? new[] { ReduceOp.PreMulSum(1.0 / ranks) } : []];
             var op = ops[choice % ops.Length];
             switch (type)
             {
@@ -33,19 +34,20 @@ public class ReductionTests
                 case ScalarType.Int16: Check(op, type, Integers<short>(seed, ranks, length), inPlace, (a, b) => CombineBits(op, a, b), a => a, a => a); break;
                 case ScalarType.Int8: Check(op, type, Integers<sbyte>(seed, ranks, length), inPlace, (a, b) => CombineBits(op, a, b), a => a, a => a); break;
                 case ScalarType.Byte: Check(op, type, Integers<byte>(seed, ranks, length), inPlace, (a, b) => CombineBits(op, a, b), a => a, a => a); break;
+                case ScalarType.Bool: Check(op, type, [.. Integers<byte>(seed, ranks, length).Select(row => row.Select(value => (byte)(value & 1)).ToArray())], inPlace, (a, b) => CombineBits(op.ForBooleans(), a, b), a => a, a => a); break;
                 default: Assert.Fail($"{type} has no case."); break;
             }
         },
         iter: 300, threads: 1);
 
     [Fact]
-    public void Share_OfAllRanks_CoversEachElementOnce() => Gen.Select(Gen.Long[0, 5000], Gen.Int[1, 9], Gen.Int[0, AllReduceReference.Types.Length - 1]).Sample(
+    public void Share_OfAllRanks_CoversEachElementOnce() => Gen.Select(Gen.Long[0, 5000], Gen.Int[1, 9], Gen.Int[0, ReductionReference.Types.Length - 1]).Sample(
         (count, size, type) =>
         {
             var next = 0L;
             for (var rank = 0; rank < size; rank++)
             {
-                var (begin, length) = Reduction.Share(count, AllReduceReference.Types[type], rank, size);
+                var (begin, length) = Reduction.Share(count, ReductionReference.Types[type], rank, size);
                 Assert.True(length >= 0);
                 if (length > 0)
                     Assert.Equal(next, begin);

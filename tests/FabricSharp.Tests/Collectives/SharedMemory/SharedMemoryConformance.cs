@@ -14,3 +14,8 @@ public sealed class SharedMemoryFailureConformance : GroupFailureConformance
 {
     protected override string Backend => "shm";
 }
+
+public sealed class SharedMemoryCollectiveConformance : CollectiveConformance
+{
+    protected override string Backend => "shm";
+}

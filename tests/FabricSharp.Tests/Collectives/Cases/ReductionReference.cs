@@ -1,15 +1,15 @@
 using FabricSharp.Collectives;
 using static TorchSharp.torch;
 
-namespace FabricSharp.Tests.Collectives;
+namespace FabricSharp.Tests.Collectives.Cases;
 
-/// <summary>All-reduce the slow way: in double or long, then brought to the element type.</summary>
-internal static class AllReduceReference
+/// <summary>Reduction the slow way: in double or long, then brought to the element type.</summary>
+internal static class ReductionReference
 {
     public static readonly ScalarType[] Types =
     [
         ScalarType.Float32, ScalarType.Float64, ScalarType.Float16, ScalarType.BFloat16,
-        ScalarType.Int64, ScalarType.Int32, ScalarType.Int16, ScalarType.Int8, ScalarType.Byte,
+        ScalarType.Int64, ScalarType.Int32, ScalarType.Int16, ScalarType.Int8, ScalarType.Byte, ScalarType.Bool,
     ];
 
     public static IEnumerable<ReduceOp> OperationsOf(ScalarType type) => type.IsFloatingPoint()
@@ -17,11 +17,13 @@ internal static class AllReduceReference
         : [ReduceOp.Sum, ReduceOp.Product, ReduceOp.Min, ReduceOp.Max, ReduceOp.BitwiseAnd, ReduceOp.BitwiseOr, ReduceOp.BitwiseXor];
 
     /// <summary>Small eighths for floating-point types, so that sums are exact in each of them; integers of the whole range else.</summary>
-    public static Tensor Input(ScalarType type, int count, int rank)
+    public static Tensor Input(ScalarType type, int count, int rank, int seed = 0)
     {
-        var random = new Random(1000 * rank + 1);
+        var random = new Random(1000 * rank + 7919 * seed + 1);
         if (type.IsFloatingPoint())
             return tensor(Make(count, () => random.Next(-16, 17) / 8.0)).to(type);
+        if (type == ScalarType.Bool)
+            return tensor(Make(count, () => random.Next(2) == 1));
         var bits = (int)type.SizeInBytes() * 8;
         return tensor(Make(count, () => type == ScalarType.Byte ? random.Next(0, 256) : random.NextInt64() >> (64 - bits))).to(type);
     }
@@ -78,6 +80,7 @@ internal static class AllReduceReference
         ScalarType.Byte => (byte)value,
         ScalarType.Int8 => (sbyte)value,
         ScalarType.Int16 => (short)value,
+        ScalarType.Bool => value != 0 ? 1 : 0,
         ScalarType.Int32 => (int)value,
         _ => value,
     });
