@@ -12,6 +12,7 @@ using FabricSharp.Examples.FashionMnist;
 
 var devices = new Option<string>("--devices") { Description = "Processes: a number, or \"auto\".", DefaultValueFactory = _ => "2" };
 var strategy = new Option<string>("--strategy") { Description = "How the processes share the work.", DefaultValueFactory = _ => "ddp_find_unused_parameters_true" };
+var hook = new Option<string>("--hook") { Description = $"What averages gradients: {string.Join(", ", TrainingOptions.Hooks.Keys)}.", DefaultValueFactory = _ => "none" };
 var epochs = new Option<int>("--epochs") { Description = "Times through the data.", DefaultValueFactory = _ => 3 };
 var maxSteps = new Option<int?>("--max-steps") { Description = "Stop after so many steps." };
 var batchSize = new Option<int>("--batch-size") { Description = "Images per step and process.", DefaultValueFactory = _ => 64 };
@@ -19,10 +20,11 @@ var data = new Option<string?>("--data") { Description = "Folder of the four *-u
 var seed = new Option<long>("--seed") { Description = "For weights, order and branches.", DefaultValueFactory = _ => 42 };
 var json = new Option<bool>("--json") { Description = "End with one line of JSON." };
 
-var command = new RootCommand("Trains a model of conditional branches on Fashion-MNIST.") { devices, strategy, epochs, maxSteps, batchSize, data, seed, json };
+var command = new RootCommand("Trains a model of conditional branches on Fashion-MNIST.") { devices, strategy, hook, epochs, maxSteps, batchSize, data, seed, json };
 command.SetAction(result => Training.Run(new TrainingOptions(
     result.GetValue(devices)!,
     result.GetValue(strategy)!,
+    result.GetValue(hook)!,
     result.GetValue(epochs),
     result.GetValue(maxSteps),
     result.GetValue(batchSize),

@@ -16,8 +16,7 @@ internal static class Training
     {
         options.Validate();
         var folder = FashionMnistFiles.Find(options.Data);
-        var strategy = options.Devices == "1" ? "auto" : options.Strategy;
-        var fabric = new Fabric(accelerator: "cpu", devices: options.Devices, strategy: strategy);        // Fabric
+        var fabric = new Fabric(accelerator: "cpu", devices: options.Devices, strategy: options.Choice()); // Fabric
         fabric.Launch();                                                                                   // Fabric
         Fabric.SeedEverything(options.Seed);                                                               // Fabric
 
@@ -29,6 +28,7 @@ internal static class Training
 
         var totalSteps = (int)Math.Min(options.MaxSteps ?? int.MaxValue, options.Epochs * (long)train.Count);
         var (steps, loss, seconds) = (0, 0.0, 0.0);
+        var curve = new List<double>();
         TrainingDisplay.Show(fabric.IsGlobalZero, totalSteps, display =>
         {
             var clock = Stopwatch.StartNew();
@@ -45,6 +45,7 @@ internal static class Training
                     if (++steps % StepsPerReport == 0 || steps == totalSteps)
                     {
                         loss = fabric.AllReduce(error.item<float>());                                      // Fabric: the mean over the ranks
+                        curve.Add(Math.Round(loss, 4));
                         var accuracy = fabric.AllReduce(Correct(scores, batch["label"]) / (double)batch["label"].shape[0]);
                         display.Report(steps, loss, accuracy, steps * (double)options.BatchSize * fabric.WorldSize / clock.Elapsed.TotalSeconds);
                     }
@@ -58,7 +59,7 @@ internal static class Training
 
         var testAccuracy = Evaluate(fabric, net, folder);
         if (fabric.IsGlobalZero)
-            Summarize(options, strategy, fabric.WorldSize, steps, steps * (double)options.BatchSize * fabric.WorldSize / seconds, loss, testAccuracy, model.UnusedParameters);
+            Summarize(options, fabric.WorldSize, steps, steps * (double)options.BatchSize * fabric.WorldSize / seconds, curve, testAccuracy, model.UnusedParameters);
         return 0;
     }
 
@@ -85,20 +86,22 @@ internal static class Training
         return scores.argmax(1).eq(labels).sum().item<long>();
     }
 
-    private static void Summarize(TrainingOptions options, string strategy, int worldSize, int steps, double samplesPerSecond, double loss, double testAccuracy, UnusedParameterReport unused)
+    private static void Summarize(TrainingOptions options, int worldSize, int steps, double samplesPerSecond, List<double> losses, double testAccuracy, UnusedParameterReport unused)
     {
-        Console.WriteLine($"{worldSize} process{(worldSize == 1 ? "" : "es")}, {steps} steps, {samplesPerSecond:N0} images/s: loss {loss:F3}, test accuracy {testAccuracy:P1}.");
+        Console.WriteLine($"{worldSize} process{(worldSize == 1 ? "" : "es")}, {steps} steps, {samplesPerSecond:N0} images/s: loss {losses[^1]:F3}, test accuracy {testAccuracy:P1}.");
         if (worldSize > 1)
             Console.WriteLine(unused);                                                                     // Fabric: who was left out, and how often
         if (!options.Json)
             return;
         Console.WriteLine(JsonSerializer.Serialize(new
         {
-            strategy,
+            strategy = options.Devices == "1" ? "auto" : options.Strategy,
+            hook = options.Hook,
             world_size = worldSize,
             steps,
             samples_per_second = Math.Round(samplesPerSecond, 1),
-            train_loss = Math.Round(loss, 5),
+            train_loss = losses[^1],
+            train_losses = losses,
             test_accuracy = Math.Round(testAccuracy, 5),
             unused_parameters = unused.Parameters.Select(parameter => parameter.Name),
         }));

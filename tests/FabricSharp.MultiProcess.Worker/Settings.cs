@@ -1,4 +1,5 @@
 using System.Globalization;
+using FabricSharp.DataParallel;
 using FabricSharp.Precision;
 using FabricSharp.Strategies;
 
@@ -20,7 +21,7 @@ internal sealed class Settings(IReadOnlyDictionary<string, string> values)
 
     public bool Flag(string name) => values.GetValueOrDefault(name) == "true";
 
-    /// <summary>A launched Fabric. <c>ranks</c> is what devices takes. <c>strategy</c> is a registered name, or made of <c>flag</c>, <c>static</c>, <c>views</c>, <c>cap</c>, <c>timeout</c>;
+    /// <summary>A launched Fabric. <c>ranks</c> is what devices takes. <c>strategy</c> is a registered name, or made of <c>flag</c>, <c>static</c>, <c>views</c>, <c>cap</c>, <c>hook</c>, <c>timeout</c>;
     /// <c>precision</c> is a name, or <c>scaled</c>: 16-mixed, which has no name on the CPU.</summary>
     public Fabric Launch()
     {
@@ -43,5 +44,18 @@ internal sealed class Settings(IReadOnlyDictionary<string, string> values)
             staticGraph: Flag("static"),
             gradientAsBucketView: Text("views", "true") == "true",
             bucketCapMb: Real("cap", 25),
-            timeout: TimeSpan.FromSeconds(Real("timeout", 30)));
+            timeout: TimeSpan.FromSeconds(Real("timeout", 30)))
+        {
+            CommunicationHook = Hook(),
+        };
+
+    public CommunicationHook? Hook() => Text("hook") switch
+    {
+        "" => null,
+        "allreduce" => CommunicationHook.AllReduce,
+        "fp16" => CommunicationHook.Float16(),
+        "bf16" => CommunicationHook.BFloat16(),
+        "powersgd" => new PowerSgdHook(rank: Number("rank", 1), startIteration: Number("start", 2)),
+        var name => throw new ArgumentException($"Unknown hook '{name}'."),
+    };
 }

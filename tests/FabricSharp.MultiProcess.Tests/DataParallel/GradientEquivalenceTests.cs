@@ -92,9 +92,63 @@ public sealed class GradientEquivalenceTests
     public Task Train_WithoutGradientHooks_EqualsTheReference(string training) =>
         AssertEqualAsync($"train case={training} ranks=2 flag=true", 2, hooks: false);
 
+    [Theory]
+    [InlineData("mlp", 3)]
+    [InlineData("unused-everywhere", 2)]
+    [InlineData("unused-everywhere", 4)]
+    [InlineData("no-sync", 2)]
+    public async Task Train_StaticGraph_EqualsTheReferenceAndExchangesOnce(string training, int ranks)
+    {
+        var reports = await AssertEqualAsync($"train case={training} ranks={ranks} static=true", ranks);
+        Assert.All(reports, report => Assert.Equal(1, report.GetProperty("exchanges").GetInt32()));
+    }
+
+    [Theory]
+    [InlineData("mlp", 2, "")]
+    [InlineData("unused-differs", 3, "flag=true")]
+    [InlineData("unused-everywhere", 2, "static=true")]
+    [InlineData("no-sync", 4, "")]
+    [InlineData("mlp", 2, "hook=allreduce")]
+    public Task Train_WithoutTheFacade_EqualsTheReference(string training, int ranks, string options) =>
+        AssertEqualAsync($"train alone=true case={training} ranks={ranks} {options}".TrimEnd(), ranks);
+
+    [Theory]
+    [InlineData("mlp", 2)]
+    [InlineData("unused-differs", 3)]
+    [InlineData("no-sync-branch", 2)]
+    public Task Train_ThroughACommunicationHook_EqualsTheReference(string training, int ranks) =>
+        AssertEqualAsync($"train case={training} ranks={ranks} flag=true hook=allreduce", ranks);
+
+    [Theory]
+    [InlineData("fp16", 2, 2e-3)]
+    [InlineData("bf16", 2, 2e-2)]
+    [InlineData("powersgd", 2, 0.5)]
+    [InlineData("powersgd", 4, 0.5)]
+    public async Task Train_ThroughACompressingHook_StaysNearTheReferenceAndEqualOnAllRanks(string hook, int ranks, double tolerance)
+    {
+        var result = await RunningProgram.RunWorkerAsync($"train case=mlp width=32 ranks={ranks} flag=true hook={hook}");
+        var reports = result.ReportsOf(ranks);
+        Assert.All(reports, report => Assert.InRange(report.GetProperty("difference").GetDouble(), 1e-9, tolerance)); // compressed, but not lost
+        Assert.Single(reports.Select(report => report.GetProperty("hash").GetString()).Distinct());
+    }
+
+    [Theory]
+    [InlineData(2)]
+    [InlineData(4)]
+    public async Task Join_EveryRankHasAnotherNumberOfBatches_EndsWithEqualModels(int ranks)
+    {
+        var reports = (await RunningProgram.RunWorkerAsync($"uneven-inputs ranks={ranks}")).ReportsOf(ranks);
+        Assert.Equal(Enumerable.Range(0, ranks).Select(rank => 3 + 4 * rank), reports.Select(report => report.GetProperty("trained").GetInt32()));
+        Assert.Single(reports.Select(report => report.GetProperty("sum").GetDouble()).Distinct());
+    }
+
     [Fact]
-    public async Task Train_StaticGraphWithUnusedParameters_EqualsTheReference() =>
-        await AssertEqualAsync("train case=unused-everywhere ranks=2 static=true", 2);
+    public async Task Join_ThrowOnEarlyTermination_EndsEveryRank()
+    {
+        var result = await RunningProgram.RunWorkerAsync("uneven-inputs ranks=2 throw=true");
+        Assert.NotEqual(0, result.ExitCode);
+        Assert.Contains("exhausted", result.Error, StringComparison.Ordinal);
+    }
 
     [Fact]
     public async Task Train_UnusedParameters_AreReportedByName()

@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using FabricSharp.DataParallel;
 using FabricSharp.Interop.LibTorch;
 using FabricSharp.MultiProcess.Worker.Cases;
 using static TorchSharp.torch;
@@ -20,19 +21,18 @@ internal static class Training
         var steps = settings.Number("steps", 12);
         Fabric.SeedEverything(3 + fabric.GlobalRank); // replicas start different: Setup must make them equal
         var net = training.Model();
-        var (model, optimizer) = fabric.Setup(net, Optimizer(net));
+        using var trainee = settings.Flag("alone") ? (Trainee)new DataParallelTrainee(fabric, net, settings) : new FabricTrainee(fabric, net);
         Fabric.SeedEverything(3); // rank 0's numbers
         var reference = training.Model();
         var naive = Optimizer(reference);
 
-        var trainee = new FabricTrainee(fabric, model);
         var nullGradientsAgree = true;
         for (var step = 0; step < steps; step++)
         {
             using var scope = NewDisposeScope();
-            optimizer.zero_grad();
+            trainee.ZeroGradients();
             training.Step(trainee, net, step, fabric.GlobalRank);
-            optimizer.step();
+            trainee.Update();
             ReferenceStep(training, reference, naive, step, fabric.WorldSize);
             nullGradientsAgree &= GradientsAgree(net, reference);
         }
@@ -46,8 +46,11 @@ internal static class Training
             difference = LargestDifference(net, reference),
             hash = Hash(net),
             nullGradientsAgree,
-            unused = model.UnusedParameters.Parameters.Select(p => p.Name),
-            passes = model.UnusedParameters.Passes,
+            unused = trainee.Data.UnusedParameters.Parameters.Select(p => p.Name),
+            passes = trainee.Data.UnusedParameters.Passes,
+            exchanges = trainee.Data.Logging.ControlExchanges,
+            sent = trainee.Data.Logging.BytesSent,
+            saved = trainee.Data.Logging.BytesSaved,
         });
     }
 
@@ -97,13 +100,79 @@ internal static class Training
         return Convert.ToHexString(hash.GetHashAndReset());
     }
 
-    private sealed class FabricTrainee(Fabric fabric, FabricModule<Tensor, Tensor> model) : ITrainee
+    private abstract class Trainee : ITrainee, IDisposable
     {
-        public Tensor Forward(Tensor input) => model.call(input);
+        public abstract (UnusedParameterReport UnusedParameters, DDPLoggingData Logging) Data { get; }
 
-        public void Backward(Tensor loss, bool retainGraph) => fabric.Backward(loss, retainGraph);
+        public abstract Tensor Forward(Tensor input);
 
-        public IDisposable NoSync() => fabric.NoBackwardSync(model);
+        public abstract void Backward(Tensor loss, bool retainGraph = false);
+
+        public abstract IDisposable NoSync();
+
+        public abstract void ZeroGradients();
+
+        public abstract void Update();
+
+        public virtual void Dispose()
+        {
+        }
+    }
+
+    private sealed class FabricTrainee : Trainee
+    {
+        private readonly Fabric _fabric;
+        private readonly FabricModule<Tensor, Tensor> _model;
+        private readonly FabricOptimizer _optimizer;
+
+        public FabricTrainee(Fabric fabric, Module<Tensor, Tensor> net)
+        {
+            _fabric = fabric;
+            (_model, _optimizer) = fabric.Setup(net, Optimizer(net));
+        }
+
+        public override (UnusedParameterReport, DDPLoggingData) Data => (_model.UnusedParameters, _model.GetLoggingData());
+
+        public override Tensor Forward(Tensor input) => _model.call(input);
+
+        public override void Backward(Tensor loss, bool retainGraph = false) => _fabric.Backward(loss, retainGraph);
+
+        public override IDisposable NoSync() => _fabric.NoBackwardSync(_model);
+
+        public override void ZeroGradients() => _optimizer.zero_grad();
+
+        public override void Update() => _optimizer.step();
+    }
+
+    /// <summary>Without the façade: Fabric only makes the processes and their group.</summary>
+    private sealed class DataParallelTrainee(Fabric fabric, Module<Tensor, Tensor> net, Settings settings) : Trainee
+    {
+        private readonly optim.Optimizer _optimizer = Optimizer(net);
+        private readonly DistributedDataParallel<Tensor, Tensor> _model = new(net, fabric.Strategy.Group!, new DDPOptions
+        {
+            FindUnusedParameters = settings.Flag("flag"),
+            StaticGraph = settings.Flag("static"),
+            CommunicationHook = settings.Hook(),
+            Timeout = TimeSpan.FromSeconds(30),
+        });
+
+        public override (UnusedParameterReport, DDPLoggingData) Data => (_model.UnusedParameters, _model.GetLoggingData());
+
+        public override Tensor Forward(Tensor input) => _model.call(input);
+
+        public override void Backward(Tensor loss, bool retainGraph = false) => _model.Backward(loss, retainGraph);
+
+        public override IDisposable NoSync() => _model.NoSync();
+
+        public override void ZeroGradients() => net.zero_grad();
+
+        public override void Update()
+        {
+            _model.EnsureReduced();
+            _optimizer.step();
+        }
+
+        public override void Dispose() => _model.Dispose();
     }
 
     private sealed class ReferenceTrainee(Module<Tensor, Tensor> model) : ITrainee
