@@ -52,8 +52,8 @@ internal sealed record BatchStatistics(Tensor Mean, Tensor SquaredDeviations, lo
         var deviations = all.narrow(1, channels, channels);
         var counts = all.narrow(1, 2 * channels, 1);
         var total = counts.sum();
-        var mean = (means * counts).sum(0) / total;
-        var deviation = deviations.sum(0) + ((means - mean).square() * counts).sum(0);
+        var mean = (means * counts).sum(dim: 0) / total;
+        var deviation = deviations.sum(dim: 0) + ((means - mean).square() * counts).sum(dim: 0);
         return new BatchStatistics(mean.MoveToOuterDisposeScope(), deviation.MoveToOuterDisposeScope(), (long)total.item<double>());
     }
 }
