@@ -1,5 +1,6 @@
 using System.Runtime.ExceptionServices;
 using FabricSharp.Checkpointing;
+using FabricSharp.DataParallel;
 using static TorchSharp.torch;
 
 namespace FabricSharp;
@@ -28,6 +29,7 @@ public sealed partial class Fabric
         ArgumentException.ThrowIfNullOrWhiteSpace(path);
         ArgumentNullException.ThrowIfNull(state);
         RequireLaunched(nameof(Save));
+        Consolidate(state);
         Together(() =>
         {
             if (IsGlobalZero)
@@ -81,6 +83,14 @@ public sealed partial class Fabric
     {
         ArgumentNullException.ThrowIfNull(optimizer);
         LoadRawObject(path, optimizer, strict: true);
+    }
+
+    /// <summary>Brings states that lie on several ranks to rank 0, as Lightning Fabric does. Collective where there are any.</summary>
+    private static void Consolidate(Dictionary<string, object?> state)
+    {
+        foreach (var (_, value) in state.OrderBy(entry => entry.Key, StringComparer.Ordinal))
+            if (SavedEntry.Plain(value) is ZeroRedundancyOptimizer { ConsolidatedRank: not 0 } optimizer)
+                optimizer.ConsolidateState(to: 0);
     }
 
     private void LoadRawObject(string path, object target, bool strict)
