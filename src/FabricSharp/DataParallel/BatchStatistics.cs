@@ -9,6 +9,9 @@ namespace FabricSharp.DataParallel;
 /// <param name="Count">The number of values per channel.</param>
 internal sealed record BatchStatistics(Tensor Mean, Tensor SquaredDeviations, long Count)
 {
+    /// <summary>Elements of a part of the batch: 1 MiB of float32.</summary>
+    private const long PartSize = 256 * 1024;
+
     /// <summary>Collective: one all-gather of 2 · channels + 1 numbers. To be called where gradients are off.</summary>
     /// <param name="group">The ranks.</param>
     /// <param name="input">(batch, channels, …); the batch may differ by rank and be empty on some.</param>
@@ -33,15 +36,34 @@ internal sealed record BatchStatistics(Tensor Mean, Tensor SquaredDeviations, lo
     /// <summary>Variance as estimated from a sample.</summary>
     public Tensor UnbiasedVariance() => SquaredDeviations / (double)(Count - 1);
 
+    /// <summary>Sums over all dimensions but the channels', part by part of the batch: what a part needs in between stays in the processor's cache.</summary>
+    /// <param name="input">(batch, channels, …), not empty.</param>
+    /// <param name="term">What to sum, of the input's shape, for samples from the first number, as many as the second.</param>
+    /// <returns>(channels), float64.</returns>
+    public static Tensor Sum(Tensor input, Func<long, long, Tensor> term)
+    {
+        var (batch, dimensions) = (input.shape[0], ReducedDimensions(input));
+        var step = Math.Max(1, PartSize / Math.Max(1, input.numel() / Math.Max(1, batch)));
+        var total = zeros(input.shape[1], ScalarType.Float64, input.device);
+        for (var first = 0L; first < batch; first += step)
+        {
+            using var scope = NewDisposeScope();
+            total.add_(term(first, Math.Min(step, batch - first)).sum(dimensions));
+        }
+
+        return total;
+    }
+
     private static Tensor Own(Tensor input, long channels)
     {
         using var scope = NewDisposeScope();
         var count = channels == 0 ? 0 : input.numel() / channels;
         if (count == 0)
             return zeros(2 * channels + 1, ScalarType.Float64, input.device).MoveToOuterDisposeScope();
-        var (variance, mean) = input.to(ComputeType(input.dtype)).var_mean(ReducedDimensions(input), unbiased: false);
-        var number = tensor(new[] { (double)count }, ScalarType.Float64, input.device);
-        return cat([mean.to(ScalarType.Float64), variance.to(ScalarType.Float64) * number, number]).MoveToOuterDisposeScope();
+        var type = ComputeType(input.dtype);
+        var mean = input.mean(ReducedDimensions(input), keepdim: true, type);
+        var deviations = Sum(input, (first, length) => (input.narrow(0, first, length).to(type) - mean).square());
+        return cat([mean.flatten().to(ScalarType.Float64), deviations, tensor(new[] { (double)count }, ScalarType.Float64, input.device)]).MoveToOuterDisposeScope();
     }
 
     /// <summary>The pairwise formula of Chan, Golub and LeVeque for any number of parts: it subtracts no large numbers from each other.</summary>

@@ -49,9 +49,9 @@ internal sealed class NormalizationFunction : autograd.SingleTensorFunction<Norm
         var gradient = gradOutput is null || gradOutput.IsInvalid ? zeros_like(input, type) : gradOutput.to(type);
         var centred = input.to(type) - mean.view(perChannel);
 
-        var sum = gradient.sum(dimensions);
-        var product = (gradient * centred).sum(dimensions);
-        var all = stack([sum.to(ScalarType.Float64), product.to(ScalarType.Float64)]);
+        var sum = gradient.sum(dimensions).to(ScalarType.Float64);
+        var product = BatchStatistics.Sum(input, (first, length) => gradient.narrow(0, first, length) * centred.narrow(0, first, length));
+        var all = stack([sum, product]);
         call.Group.AllReduce(all).Wait();
         all.div_(tensor((double)call.Count, ScalarType.Float64, all.device));
 
