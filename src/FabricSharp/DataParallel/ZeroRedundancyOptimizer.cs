@@ -28,7 +28,6 @@ public sealed class ZeroRedundancyOptimizer : optim.Optimizer, IShardedOptimizer
     private readonly ParameterPartition _partition;
     private readonly List<ParamGroup> _wholeGroups = [];
     private readonly List<(Parameter Parameter, int Owner)> _parameters = [];
-    private OwnerBroadcast? _broadcast;
     private StateConsolidation? _consolidated;
 
     /// <summary>Shares one group of parameters out. Collective.</summary>
@@ -37,7 +36,9 @@ public sealed class ZeroRedundancyOptimizer : optim.Optimizer, IShardedOptimizer
     /// <param name="group">The ranks. <value>Default null: this one alone.</value></param>
     /// <exception cref="ArgumentException">The ranks' parameters differ (on every rank, with both versions), or the inner optimizer cannot be shared out.</exception>
     public ZeroRedundancyOptimizer(IEnumerable<Parameter> parameters, Func<IEnumerable<Parameter>, optim.Optimizer> factory, ProcessGroup? group = null)
-        : this([parameters], shares => factory(shares[0]), group) => ArgumentNullException.ThrowIfNull(factory);
+        : this([parameters ?? throw new ArgumentNullException(nameof(parameters))], ForOneGroup(factory), group)
+    {
+    }
 
     /// <summary>Shares several groups out. Collective.</summary>
     /// <param name="groups">The parameters of each group; the same on every rank.</param>
@@ -99,7 +100,7 @@ public sealed class ZeroRedundancyOptimizer : optim.Optimizer, IShardedOptimizer
         ForgetConsolidated();
         var loss = _inner.step(closure);
         if (_group is { Size: > 1 })
-            (_broadcast ??= new OwnerBroadcast(_group, _parameters)).Run();
+            Exchange(_group);
         return loss;
     }
 
@@ -135,7 +136,6 @@ public sealed class ZeroRedundancyOptimizer : optim.Optimizer, IShardedOptimizer
         var share = Group(param_group.GetType(), ShareOf(parameters), param_group.Options);
         _inner.add_param_group(share);
         _wholeGroups.Add(Whole(parameters, share));
-        _broadcast = null;
     }
 
     /// <summary>
@@ -179,6 +179,14 @@ public sealed class ZeroRedundancyOptimizer : optim.Optimizer, IShardedOptimizer
         base.Dispose(disposing);
     }
 
+    /// <summary>All at once: they wait for each other no longer than one would.</summary>
+    private void Exchange(ProcessGroup group)
+    {
+        using var gradientsOff = no_grad();
+        var started = _parameters.Select(one => group.Broadcast(one.Parameter, one.Owner)).ToList();
+        started.ForEach(work => work.Wait());
+    }
+
     private void ForgetConsolidated()
     {
         _consolidated?.Dispose();
@@ -207,6 +215,12 @@ public sealed class ZeroRedundancyOptimizer : optim.Optimizer, IShardedOptimizer
         var group = type.GetConstructor([]) is { } constructor ? (ParamGroup)constructor.Invoke(null) : new ParamGroup();
         (group.Parameters, group.Options) = (parameters, options);
         return group;
+    }
+
+    private static Func<IReadOnlyList<IReadOnlyList<Parameter>>, optim.Optimizer> ForOneGroup(Func<IEnumerable<Parameter>, optim.Optimizer> factory)
+    {
+        ArgumentNullException.ThrowIfNull(factory);
+        return shares => factory(shares[0]);
     }
 
     private static OptimizerHelper RequireSharable(optim.Optimizer optimizer, List<List<Parameter>> shares)
