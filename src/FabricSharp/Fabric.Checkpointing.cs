@@ -1,5 +1,7 @@
 using System.Runtime.ExceptionServices;
 using FabricSharp.Checkpointing;
+using FabricSharp.DataParallel;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace FabricSharp;
@@ -17,7 +19,7 @@ public sealed partial class Fabric
     /// </remarks>
     /// <param name="path">The folder to make. A checkpoint or file that is there is replaced; a missing parent folder is made.</param>
     /// <param name="state">
-    /// By a name each: modules (parameters and persistent buffers; tied tensors once), optimizers (TorchSharp's, except LBFGS), dense tensors of
+    /// By a name each: modules (parameters and persistent buffers; tied tensors once), optimizers (TorchSharp's, except LBFGS, also shared out by <see cref="ShardOptimizer(IEnumerable{Parameter}, Func{IEnumerable{Parameter}, optim.Optimizer})"/>), dense tensors of
     /// float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 or bool, and values that System.Text.Json can write. What <c>Setup</c>
     /// gave back is saved as its original, so that the checkpoint loads with or without Fabric's wrappers and with any number of ranks.
     /// </param>
@@ -28,6 +30,7 @@ public sealed partial class Fabric
         ArgumentException.ThrowIfNullOrWhiteSpace(path);
         ArgumentNullException.ThrowIfNull(state);
         RequireLaunched(nameof(Save));
+        Consolidate(state);
         Together(() =>
         {
             if (IsGlobalZero)
@@ -81,6 +84,14 @@ public sealed partial class Fabric
     {
         ArgumentNullException.ThrowIfNull(optimizer);
         LoadRawObject(path, optimizer, strict: true);
+    }
+
+    /// <summary>Brings states that lie on several ranks to rank 0, as Lightning Fabric does. Collective where there are any.</summary>
+    private static void Consolidate(Dictionary<string, object?> state)
+    {
+        foreach (var (_, value) in state.OrderBy(entry => entry.Key, StringComparer.Ordinal))
+            if (SavedEntry.Plain(value) is ZeroRedundancyOptimizer { ConsolidatedRank: not 0 } optimizer)
+                optimizer.ConsolidateState(to: 0);
     }
 
     private void LoadRawObject(string path, object target, bool strict)

@@ -1,3 +1,6 @@
+using System.Runtime.ExceptionServices;
+using System.Runtime.InteropServices;
+using FabricSharp.DataParallel;
 using static TorchSharp.torch;
 
 namespace FabricSharp;
@@ -16,10 +19,17 @@ public sealed partial class Fabric
     {
         ArgumentNullException.ThrowIfNull(loss);
         RequireLaunched(nameof(Backward));
-        if (_scaled is null)
-            Strategy.Backward(loss, retainGraph);
-        else
-            _scaled.Backward(loss, scaled => Strategy.Backward(scaled, retainGraph));
+        try
+        {
+            if (_scaled is null)
+                Strategy.Backward(loss, retainGraph);
+            else
+                _scaled.Backward(loss, scaled => Strategy.Backward(scaled, retainGraph));
+        }
+        catch (ExternalException) when (Strategy.Group is { } group && GuardedBackward.FailureOf(group) is not null)
+        {
+            ExceptionDispatchInfo.Throw(GuardedBackward.FailureOf(group)!); // libtorch's error says only that it was given no gradient
+        }
     }
 
     /// <summary>

@@ -28,6 +28,8 @@ internal static class Scenario
         ["serve-store"] = LaunchFacts.ServeStore,
         ["collectives"] = CollectiveCalls.Run,
         ["log"] = Logging.Run,
+        ["whole-batch"] = WholeBatch.Run,
+        ["sharded-optimizer"] = ShardedOptimizer.Run,
     };
 
     public static Action<Settings> Find(string name) =>

@@ -9,6 +9,13 @@ internal sealed class OptimizerParts
     /// <exception cref="ArgumentException">The optimizer does not show its state, or has lost its parameters.</exception>
     public OptimizerParts(optim.Optimizer optimizer)
     {
+        if (optimizer is IShardedOptimizer sharded)
+        {
+            (TypeName, Groups, States) = (sharded.Inner.GetType().Name, sharded.WholeGroups, sharded.OwnStates);
+            Parameters = [.. Groups.SelectMany(group => group.Parameters)];
+            return;
+        }
+
         TypeName = optimizer.GetType().Name;
         if (optimizer is not OptimizerHelper helper)
             throw new ArgumentException($"A checkpoint cannot hold an optimizer {TypeName}: it keeps its state where .NET cannot read it. Use one of the others (Adam, SGD, …).", "state");
@@ -29,8 +36,8 @@ internal sealed class OptimizerParts
 
     public IReadOnlyList<ParamGroup> Groups { get; }
 
-    /// <summary>One for each of <see cref="Parameters"/>.</summary>
-    public IReadOnlyList<TorchSharp.Modules.OptimizerState> States { get; }
+    /// <summary>One for each of <see cref="Parameters"/>; null where another rank has it.</summary>
+    public IReadOnlyList<TorchSharp.Modules.OptimizerState?> States { get; }
 
     public IReadOnlyList<Parameter> Parameters { get; }
 }

@@ -10,11 +10,18 @@ internal static class OptimizerState
     public static SavedEntry Save(string key, optim.Optimizer optimizer)
     {
         var parts = new OptimizerParts(optimizer);
-        var tensors = new List<(string, Tensor)>();
-        var states = parts.States.Index().Select(state => Save(state.Item, $"state.{state.Index}", tensors)).ToList();
+        var (states, tensors) = optimizer is IShardedOptimizer sharded ? sharded.ConsolidatedStates() : SaveStates(parts.States);
         var groups = parts.Groups.Select(group => new OptimizerDescription.Group(SaveOptions(group.Options), LayoutsOf(group))).ToList();
         var description = JsonSerializer.Serialize(new OptimizerDescription(parts.TypeName, groups, states), OptimizerDescription.Json);
         return new SavedEntry(key, EntryKind.Optimizer, tensors, new Dictionary<string, string>(SavedEntry.PlainMetadata) { [OptimizerDescription.MetadataName] = description });
+    }
+
+    /// <summary>The fields of each state, tensors under the names that they have in the list; nothing where there is no state.</summary>
+    public static (IReadOnlyList<IReadOnlyDictionary<string, JsonElement>> Fields, IReadOnlyList<(string Name, Tensor Tensor)> Tensors) SaveStates(
+        IReadOnlyList<TorchSharp.Modules.OptimizerState?> states)
+    {
+        var tensors = new List<(string, Tensor)>();
+        return ([.. states.Index().Select(state => state.Item is null ? [] : Save(state.Item, $"state.{state.Index}", tensors))], tensors);
     }
 
     /// <summary>The part that is not tensors, as JSON.</summary>
@@ -31,8 +38,13 @@ internal static class OptimizerState
         try
         {
             var actions = parts.Groups.Zip(description.Groups).SelectMany(pair => PlanOptions(pair.First.Options, pair.Second.Options))
-                .Concat(parts.States.Index().SelectMany(state => PlanState(state.Item, parts.Parameters[state.Index], description.States[state.Index], file))).ToList();
-            return () => actions.ForEach(action => action());
+                .Concat(parts.States.Index().Where(state => state.Item is not null)
+                    .SelectMany(state => PlanState(state.Item!, parts.Parameters[state.Index], description.States[state.Index], file))).ToList();
+            return () =>
+            {
+                (optimizer as IShardedOptimizer)?.ForgetConsolidated();
+                actions.ForEach(action => action());
+            };
         }
         catch (JsonException e)
         {

@@ -1,4 +1,3 @@
-using System.Text;
 using FabricSharp.Collectives;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -16,7 +15,7 @@ internal sealed class ReplicaSynchronizer(
     public void Verify(IReadOnlyList<(string Name, string Value)> settings)
     {
         var mine = Describe(settings);
-        var all = AllGatherText(string.Join('\n', mine));
+        var all = RankTexts.AllGather(group, string.Join('\n', mine));
         for (var rank = 1; rank < all.Length; rank++)
             Compare(all[0].Split('\n'), all[rank].Split('\n'), rank);
     }
@@ -70,20 +69,5 @@ internal sealed class ReplicaSynchronizer(
     {
         var tab = line.IndexOf('\t');
         return tab < 0 ? (line, "") : (line[..tab], line[(tab + 1)..]);
-    }
-
-    private string[] AllGatherText(string text)
-    {
-        using var scope = NewDisposeScope();
-        var bytes = Encoding.UTF8.GetBytes(text);
-        var lengths = zeros(group.Size, ScalarType.Int64);
-        group.AllGather(lengths, tensor(new long[] { bytes.Length })).Wait();
-        var counts = lengths.data<long>().ToArray();
-        var padded = new byte[counts.Max()];
-        bytes.CopyTo(padded, 0);
-        var all = zeros([group.Size, padded.Length], ScalarType.Byte);
-        group.AllGather(all, tensor(padded)).Wait();
-        var flat = all.data<byte>().ToArray();
-        return [.. Enumerable.Range(0, group.Size).Select(rank => Encoding.UTF8.GetString(flat, rank * padded.Length, (int)counts[rank]))];
     }
 }

@@ -1,4 +1,5 @@
 using System.Reflection;
+using FabricSharp.Checkpointing;
 using FabricSharp.Interop.LibTorch;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -13,6 +14,8 @@ internal static class OptimizerPlacement
 {
     public static void FollowParameters(optim.Optimizer optimizer)
     {
+        if ((optimizer as IShardedOptimizer)?.Inner is { } inner)
+            optimizer = inner;
         if (optimizer is not OptimizerHelper helper)
             return; // LBFGS makes its state at the first step
         using var gradientsOff = no_grad();
@@ -30,7 +33,7 @@ internal static class OptimizerPlacement
         TensorData.Set(state, converted);
     }
 
-    private static IEnumerable<Tensor> TensorsOf(OptimizerState state)
+    private static IEnumerable<Tensor> TensorsOf(TorchSharp.Modules.OptimizerState state)
     {
         for (var level = state.GetType(); level is not null; level = level.BaseType)
             foreach (var field in level.GetFields(BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly))
