@@ -30,21 +30,22 @@ internal static class Clothes
         new(new Part(images, which), batchSize, shuffle: true, device: CPU, disposeDataset: false);
 
     /// <summary>The share of test images that <paramref name="net"/> knows. Each rank looks at every N-th, the counts are added up: collective.</summary>
-    public static double TestAccuracy(Fabric fabric, Module<Tensor, Tensor> net, ExampleOptions options)
+    public static double TestAccuracy(Fabric fabric, Module<Tensor, Tensor> net, ExampleOptions options) => TestAccuracy(fabric, net, net.call, options);
+
+    /// <param name="fabric">The ranks.</param>
+    /// <param name="net">What is to be in evaluation mode.</param>
+    /// <param name="score">Images to scores.</param>
+    /// <param name="options">Where the images are.</param>
+    /// <inheritdoc cref="TestAccuracy(Fabric, Module{Tensor, Tensor}, ExampleOptions)"/>
+    public static double TestAccuracy(Fabric fabric, Module net, Func<Tensor, Tensor> score, ExampleOptions options)
     {
         using var test = TestImages(options);
-        return Accuracy(fabric, net, test, [.. Enumerable.Range(0, (int)test.Count).Select(i => (long)i)]);
-    }
-
-    /// <inheritdoc cref="TestAccuracy"/>
-    public static double Accuracy(Fabric fabric, Module<Tensor, Tensor> net, FashionMnistDataset images, long[] which)
-    {
-        var own = which.Where((_, i) => i % fabric.WorldSize == fabric.GlobalRank).ToArray();
-        return fabric.AllReduce(Correct(net, images, own), "sum") / which.Length;
+        var own = Enumerable.Range(0, (int)test.Count).Where(i => i % fabric.WorldSize == fabric.GlobalRank).Select(i => (long)i).ToArray();
+        return fabric.AllReduce(Correct(net, score, test, own), "sum") / test.Count;
     }
 
     /// <summary>How many of the named images <paramref name="net"/> knows. Local.</summary>
-    public static long Correct(Module<Tensor, Tensor> net, FashionMnistDataset images, long[] which)
+    public static long Correct(Module net, Func<Tensor, Tensor> score, FashionMnistDataset images, long[] which)
     {
         var wasTraining = net.training;
         net.eval();
@@ -54,7 +55,7 @@ internal static class Clothes
         {
             using var scope = NewDisposeScope();
             var (batch, labels) = images.Select(indices);
-            correct += net.call(batch).argmax(1).eq(labels).sum().item<long>();
+            correct += score(batch).argmax(1).eq(labels).sum().item<long>();
         }
 
         net.train(wasTraining);

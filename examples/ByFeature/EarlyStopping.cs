@@ -36,7 +36,7 @@ internal static class EarlyStopping
             var stop = false;
             if (fabric.IsGlobalZero)
             {
-                var accuracy = (double)Clothes.Correct(net, images, validation) / ValidationImages; // net, not model: one rank alone
+                var accuracy = (double)Clothes.Correct(net, net.call, images, validation) / ValidationImages; // net, not model: one rank alone
                 if (accuracy > best)
                     (best, bestEpoch) = (accuracy, epoch);
                 stop = epoch - bestEpoch >= Patience;

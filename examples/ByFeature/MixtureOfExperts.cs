@@ -27,15 +27,16 @@ internal static class MixtureOfExperts
             {
                 using var scope = NewDisposeScope();
                 optimizer.zero_grad();
-                fabric.Backward(cross_entropy(model.call(batch["image"]), batch["label"]));
+                var (scores, imbalance) = model.call(batch["image"]);
+                fabric.Backward(cross_entropy(scores, batch["label"]) + 0.1 * imbalance);
                 optimizer.step();
             }
 
-        fabric.Print($"test accuracy {Clothes.TestAccuracy(fabric, net, options):P1}");
+        fabric.Print($"test accuracy {Clothes.TestAccuracy(fabric, net, batch => net.call(batch).Scores, options):P1}");
         fabric.Print(model.UnusedParameters);
     }
 
-    private sealed class RoutedNet : Module<Tensor, Tensor>
+    private sealed class RoutedNet : Module<Tensor, (Tensor Scores, Tensor Imbalance)>
     {
         private const int Experts = 6, Width = 32 * 5 * 5;
 
@@ -46,11 +47,15 @@ internal static class MixtureOfExperts
         public RoutedNet()
             : base(nameof(RoutedNet)) => RegisterComponents();
 
-        /// <summary>Each image's scores are its expert's, times the router's trust in it: so the router learns, too.</summary>
-        public override Tensor forward(Tensor images)
+        /// <summary>
+        /// Each image's scores are its expert's, times the router's trust in it: so the router learns, too. The imbalance is smallest, 1, when all
+        /// experts get equally many images: without it the router soon knows one expert only.
+        /// </summary>
+        public override (Tensor Scores, Tensor Imbalance) forward(Tensor images)
         {
             var features = trunk.call(images);
-            var (trust, expert) = softmax(router.call(features), 1).max(1);
+            var chances = softmax(router.call(features), 1);
+            var (trust, expert) = chances.max(1);
             var scores = zeros(images.shape[0], 10);
             for (var e = 0; e < Experts; e++)
             {
@@ -59,7 +64,8 @@ internal static class MixtureOfExperts
                     scores = scores.index_add(0, rows, experts[e].call(features[rows]) * trust[rows].unsqueeze(1), 1);
             }
 
-            return scores;
+            var shares = one_hot(expert, Experts).to(ScalarType.Float32).mean([0]);
+            return (scores, Experts * (shares * chances.mean([0])).sum());
         }
     }
 }
