@@ -42,7 +42,7 @@ public sealed class ByFeatureTests : IDisposable
     [Fact]
     public async Task EarlyStopping_NothingGained_EndsOnEveryRankInTheSameEpoch()
     {
-        var output = await RunAsync("early-stopping", "--images", "1280", "--epochs", "40");
+        var output = await RunAsync("early-stopping", "--images", "640", "--epochs", "40");
         var ends = Numbers(output, @"rank \d ended after epoch (\d+)");
         Assert.Equal(2, ends.Count);
         Assert.Equal(ends[0], ends[1]);
@@ -54,10 +54,10 @@ public sealed class ByFeatureTests : IDisposable
     [Fact]
     public async Task KFold_FiveFolds_GivesTheirMean()
     {
-        var output = await RunAsync("k-fold", "--images", "4000");
-        var folds = Numbers(output, @"fold \d: 3200 images to train on, accuracy of the other 800: ([\d.]+) %");
+        var output = await RunAsync("k-fold", "--images", "3000");
+        var folds = Numbers(output, @"fold \d: 2400 images to train on, accuracy of the other 600: ([\d.]+) %");
         Assert.Equal(5, folds.Count);
-        Assert.All(folds, accuracy => Assert.InRange(accuracy, 45, 100));
+        Assert.All(folds, accuracy => Assert.InRange(accuracy, 40, 100));
         Assert.Equal(folds.Average(), Number(output, @"^accuracy ([\d.]+) %"), 0.06);
     }
 
@@ -74,12 +74,13 @@ public sealed class ByFeatureTests : IDisposable
     }
 
     [Fact]
-    public async Task Gan_TwoModels_DrawsCloserToTheRealImages()
+    public async Task Gan_TwoModels_DrawsWhatLooksLikeTheRealImages()
     {
-        var output = await RunAsync("gan");
-        Assert.True(Number(output, @"after: ([\d.]+)") < 0.85 * Number(output, @"before: ([\d.]+)"), output);
+        var output = await RunAsync("gan", "--epochs", "4", "--images", "9000");
+        Assert.InRange(Number(output, @"before: .* correlate by ([\d.]+)"), 0, 0.2);
+        Assert.InRange(Number(output, @"after: .* correlate by ([\d.]+)"), 0.4, 1);
         var (real, drawn) = (Numbers(output, @"judged real with (\d+)"), Numbers(output, @"drawn ones with (\d+)"));
-        Assert.Equal(6, real.Count);
+        Assert.Equal(4, real.Count);
         Assert.All(real.Zip(drawn), pair => Assert.True(pair.First > pair.Second, output));
     }
 
@@ -115,12 +116,14 @@ public sealed class ByFeatureTests : IDisposable
     [Fact]
     public async Task MixedPrecision_BesideFloat32_IsAsAccurateThoughNotEqual()
     {
-        var output = await RunAsync("mixed-precision", "--images", "6400", "--epochs", "1");
-        var (accuracies, losses) = (Numbers(output, @"test accuracy ([\d.]+) %"), Numbers(output, @"loss ([\d.]+)"));
-        Assert.Matches(@"32-true: [\d.]+ s.*parameters Float32\n(?s:.*)bf16-mixed: [\d.]+ s.*parameters Float32", output);
-        Assert.All(accuracies, accuracy => Assert.InRange(accuracy, 55, 100));
-        Assert.InRange(Math.Abs(accuracies[0] - accuracies[1]), 0, 5);
-        Assert.NotEqual(losses[0], losses[1]); // else nothing was computed in bfloat16
+        var full = await RunAsync("mixed-precision", "--images", "4800", "--epochs", "1", "--precision", "32-true");
+        var mixed = await RunAsync("mixed-precision", "--images", "4800", "--epochs", "1", "--precision", "bf16-mixed");
+        Assert.Matches(@"^32-true: [\d.]+ s .* parameters Float32\n$", full);
+        Assert.Matches(@"^bf16-mixed: [\d.]+ s .* parameters Float32\n$", mixed);
+        var (fullAccuracy, mixedAccuracy) = (Number(full, @"test accuracy ([\d.]+) %"), Number(mixed, @"test accuracy ([\d.]+) %"));
+        Assert.InRange(fullAccuracy, 50, 100);
+        Assert.Equal(fullAccuracy, mixedAccuracy, 5.0);
+        Assert.NotEqual(Number(full, @"loss ([\d.]+)"), Number(mixed, @"loss ([\d.]+)")); // else nothing was computed in bfloat16
     }
 
     [Fact]
