@@ -13,8 +13,13 @@ internal static class Programs
 
     public static string FashionMnist { get; } = Path.Combine(RepositoryRoot, "examples", "FashionMnist", Metadata("OutputFolder"), "FashionMnist");
 
+    public static string ByFeature { get; } = Path.Combine(RepositoryRoot, "examples", "ByFeature", Metadata("OutputFolder"), "ByFeature");
+
     /// <summary>The <c>fabric</c> tool.</summary>
     public static string Fabric { get; } = Path.Combine(RepositoryRoot, "src", "FabricSharp.Cli", "bin", Configuration, "net10.0", "fabric");
+
+    /// <summary>A step of the page docs/getting-started.md.</summary>
+    public static string GettingStarted(string step) => Path.Combine(RepositoryRoot, "examples", "GettingStarted", Metadata("OutputFolder"), step);
 
     private static string Metadata(string key) =>
         typeof(Programs).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(attribute => attribute.Key == key).Value!;

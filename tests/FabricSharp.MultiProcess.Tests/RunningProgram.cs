@@ -12,8 +12,13 @@ internal sealed class RunningProgram : IDisposable
     private readonly List<(Func<string, bool> Condition, TaskCompletionSource Seen)> _watches = [];
 
     public RunningProgram(string executable, IEnumerable<string> arguments, params (string Name, string? Value)[] environment)
+        : this(folder: "", executable, arguments, environment)
     {
-        var info = new ProcessStartInfo(executable) { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+    }
+
+    private RunningProgram(string folder, string executable, IEnumerable<string> arguments, (string Name, string? Value)[] environment)
+    {
+        var info = new ProcessStartInfo(executable) { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         foreach (var argument in arguments)
             info.ArgumentList.Add(argument);
         foreach (var name in new[] { "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "FABRIC_GRADIENT_HOOKS" })
@@ -29,6 +34,9 @@ internal sealed class RunningProgram : IDisposable
     }
 
     public int Id => _process.Id;
+
+    /// <summary>A program that finds <paramref name="folder"/> as its current folder.</summary>
+    public static RunningProgram In(string folder, string executable, params string[] arguments) => new(folder, executable, arguments, []);
 
     public static RunningProgram Worker(string arguments, params (string Name, string? Value)[] environment) =>
         new(Programs.Worker, arguments.Split(' '), environment);
