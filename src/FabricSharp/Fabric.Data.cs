@@ -1,4 +1,5 @@
 using FabricSharp.Data;
+using FabricSharp.Seeding;
 using TorchSharp.Modules;
 
 namespace FabricSharp;
@@ -33,8 +34,8 @@ public sealed partial class Fabric
         ArgumentNullException.ThrowIfNull(loader);
         RequireLaunched(nameof(SetupDataLoaders));
         if (_setUp.Contains(loader))
-            throw new ArgumentException("A data loader should be passed only once to `SetupDataLoaders`: this one was set up already. Use the loader that came back.", nameof(loader));
-        var wrapped = new FabricDataLoader<T, S>(loader, ShardOf(useDistributedSampler), moveToDevice ? Device : null);
+            throw new ArgumentException("A data loader should be passed only once to `SetupDataLoaders`: this one was set up already. Write `var train = fabric.SetupDataLoaders(loader);` once and use the loader that came back.", nameof(loader));
+        var wrapped = new FabricDataLoader<T, S>(loader, ShardOf(useDistributedSampler), moveToDevice ? Device : null, GlobalSeed.SeedsWorkers ? new ItemSeeds(GlobalSeed.Current ?? 0, GlobalRank) : null);
         _setUp.Add(loader);
         return wrapped;
     }
@@ -63,7 +64,7 @@ public sealed partial class Fabric
 
     private Shard ShardOf(bool useDistributedSampler)
     {
-        var seed = SeedOfEnvironment() ?? 0;
+        var seed = GlobalSeed.Current ?? 0;
         return useDistributedSampler && Strategy.IsDistributed ? new Shard(WorldSize, GlobalRank, seed) : Shard.Whole(seed);
     }
 }
