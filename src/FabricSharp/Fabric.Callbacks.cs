@@ -18,6 +18,7 @@ public sealed partial class Fabric
     public void Call(string hookName, object? arguments = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(hookName);
+        RequireAlive(nameof(Call));
         var named = HookArguments.From(arguments);
         foreach (var callback in _plan.Callbacks)
             if (!Hook.TryCall(callback, hookName, named) && IsGlobalZero)

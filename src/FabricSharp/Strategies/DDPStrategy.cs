@@ -119,7 +119,7 @@ public sealed class DDPStrategy : Strategy
         var reducer = new GradientReducer(module, _group!, Options(), Wrappers.ModuleTensors.Buffers(module));
         _reducers.Add(reducer);
         _gradientMemories = null;
-        return new ReplicatedModule(reducer, () => Forget(reducer));
+        return new ReplicatedModule(module, reducer, () => Forget(reducer));
     }
 
     internal override void Backward(Tensor loss, bool retainGraph)
@@ -167,8 +167,11 @@ public sealed class DDPStrategy : Strategy
     };
 
     /// <summary>A module whose gradients are averaged.</summary>
-    private sealed class ReplicatedModule(GradientReducer reducer, Action forget) : ModuleHandler
+    private sealed class ReplicatedModule(nn.Module module, GradientReducer reducer, Action forget) : ModuleHandler
     {
+        /// <summary>Gradients from before set-up say nothing.</summary>
+        private readonly bool _beganWithGradients = HasGradients(module);
+
         public override bool RequiresSynchronization
         {
             get => reducer.RequiresSynchronization;
@@ -179,14 +182,32 @@ public sealed class DDPStrategy : Strategy
 
         public override bool Owns(Parameter parameter) => reducer.Owns(parameter);
 
-        public override void BeforeForward() => reducer.BeforeForward();
+        protected override void BeforeForward() => reducer.BeforeForward();
 
-        public override void BeforeStep() => reducer.BeforeStep();
+        public override void BeforeStep()
+        {
+            RequireForwardPass();
+            reducer.BeforeStep();
+        }
+
+        public override void RequireForwardPass()
+        {
+            if (!HasForwarded && !_beganWithGradients && HasGradients(module))
+                throw new InvalidOperationException(
+                    $"{module.GetName()} has gradients, but its forward pass ran around the strategy: through the module that was given to `Setup`, not the one that it gave back. They were not averaged, and the ranks' models " +
+                    "would drift apart. Write `var (model, optimizer) = fabric.Setup(module, optimizer);` and then `model.call(…)`; for another method than forward, `model.Invoke((MyModule m) => m.Other(…))`.");
+        }
 
         public override void Dispose()
         {
             reducer.Dispose();
             forget();
+        }
+
+        private static bool HasGradients(nn.Module module)
+        {
+            using var scope = NewDisposeScope();
+            return module.parameters().Any(parameter => parameter.grad is not null);
         }
     }
 }

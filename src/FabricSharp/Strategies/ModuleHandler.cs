@@ -14,7 +14,25 @@ internal class ModuleHandler : IDisposable
 
     public virtual bool Owns(Parameter parameter) => false;
 
-    public virtual void BeforeForward()
+    /// <summary>To be called before each forward pass.</summary>
+    public void BeginForward()
+    {
+        HasForwarded = HasForwarded || TorchSharp.torch.is_grad_enabled();
+        BeforeForward();
+    }
+
+    /// <summary>
+    /// Refuses gradients that no forward pass through this object has led to: they come from a forward pass of the original module and were not averaged.
+    /// Looked at until the first forward pass only.
+    /// </summary>
+    public virtual void RequireForwardPass()
+    {
+    }
+
+    /// <summary>Whether there was a forward pass with gradients enabled.</summary>
+    protected bool HasForwarded { get; private set; }
+
+    protected virtual void BeforeForward()
     {
     }
 

@@ -47,7 +47,7 @@ public sealed class FabricModule<T, TResult> : nn.Module<T, TResult>, IFabricMod
     /// </summary>
     public override TResult forward(T input)
     {
-        _handler.BeforeForward();
+        _handler.BeginForward();
         if (_precision is null)
             return _inner.call(input);
         using var pass = new ForwardPass(_precision);
@@ -63,7 +63,7 @@ public sealed class FabricModule<T, TResult> : nn.Module<T, TResult>, IFabricMod
         where TModule : nn.Module
     {
         ArgumentNullException.ThrowIfNull(method);
-        _handler.BeforeForward();
+        _handler.BeginForward();
         if (_precision is null)
             return method(Unwrap<TModule>());
         using var pass = new ForwardPass(_precision);

@@ -48,7 +48,7 @@ public sealed class FabricModule<T1, T2, TResult> : nn.Module<T1, T2, TResult>, 
     /// </summary>
     public override TResult forward(T1 input1, T2 input2)
     {
-        _handler.BeforeForward();
+        _handler.BeginForward();
         if (_precision is null)
             return _inner.call(input1, input2);
         using var pass = new ForwardPass(_precision);
@@ -64,7 +64,7 @@ public sealed class FabricModule<T1, T2, TResult> : nn.Module<T1, T2, TResult>, 
         where TModule : nn.Module
     {
         ArgumentNullException.ThrowIfNull(method);
-        _handler.BeforeForward();
+        _handler.BeginForward();
         if (_precision is null)
             return method(Unwrap<TModule>());
         using var pass = new ForwardPass(_precision);

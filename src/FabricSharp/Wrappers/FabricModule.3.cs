@@ -49,7 +49,7 @@ public sealed class FabricModule<T1, T2, T3, TResult> : nn.Module<T1, T2, T3, TR
     /// </summary>
     public override TResult forward(T1 input1, T2 input2, T3 input3)
     {
-        _handler.BeforeForward();
+        _handler.BeginForward();
         if (_precision is null)
             return _inner.call(input1, input2, input3);
         using var pass = new ForwardPass(_precision);
@@ -65,7 +65,7 @@ public sealed class FabricModule<T1, T2, T3, TResult> : nn.Module<T1, T2, T3, TR
         where TModule : nn.Module
     {
         ArgumentNullException.ThrowIfNull(method);
-        _handler.BeforeForward();
+        _handler.BeginForward();
         if (_precision is null)
             return method(Unwrap<TModule>());
         using var pass = new ForwardPass(_precision);

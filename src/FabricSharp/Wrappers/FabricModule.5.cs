@@ -51,7 +51,7 @@ public sealed class FabricModule<T1, T2, T3, T4, T5, TResult> : nn.Module<T1, T2
     /// </summary>
     public override TResult forward(T1 input1, T2 input2, T3 input3, T4 input4, T5 input5)
     {
-        _handler.BeforeForward();
+        _handler.BeginForward();
         if (_precision is null)
             return _inner.call(input1, input2, input3, input4, input5);
         using var pass = new ForwardPass(_precision);
@@ -67,7 +67,7 @@ public sealed class FabricModule<T1, T2, T3, T4, T5, TResult> : nn.Module<T1, T2
         where TModule : nn.Module
     {
         ArgumentNullException.ThrowIfNull(method);
-        _handler.BeforeForward();
+        _handler.BeginForward();
         if (_precision is null)
             return method(Unwrap<TModule>());
         using var pass = new ForwardPass(_precision);

@@ -52,7 +52,7 @@ public sealed class FabricModule<T1, T2, T3, T4, T5, T6, TResult> : nn.Module<T1
     /// </summary>
     public override TResult forward(T1 input1, T2 input2, T3 input3, T4 input4, T5 input5, T6 input6)
     {
-        _handler.BeforeForward();
+        _handler.BeginForward();
         if (_precision is null)
             return _inner.call(input1, input2, input3, input4, input5, input6);
         using var pass = new ForwardPass(_precision);
@@ -68,7 +68,7 @@ public sealed class FabricModule<T1, T2, T3, T4, T5, T6, TResult> : nn.Module<T1
         where TModule : nn.Module
     {
         ArgumentNullException.ThrowIfNull(method);
-        _handler.BeforeForward();
+        _handler.BeginForward();
         if (_precision is null)
             return method(Unwrap<TModule>());
         using var pass = new ForwardPass(_precision);

@@ -46,14 +46,14 @@ public sealed class FabricOptimizer : optim.Optimizer
             return ScaledStep(_scaled, closure);
         if (closure is null)
         {
-            _strategy.BeforeStep(OwnModules());
+            CompleteGradients();
             return Optimizer.step();
         }
 
         return Optimizer.step(() =>
         {
             var loss = closure();
-            _strategy.BeforeStep(OwnModules());
+            CompleteGradients();
             return loss;
         });
     }
@@ -96,6 +96,9 @@ public sealed class FabricOptimizer : optim.Optimizer
         base.Dispose(disposing);
     }
 
+    /// <summary>Afterwards the gradients are what this step is to use. Collective where this rank took no part in the last backward pass.</summary>
+    internal void CompleteGradients() => _strategy.BeforeStep(OwnModules());
+
     /// <summary>Kept as an array: TorchSharp walks the module tree anew at each enumeration.</summary>
     private Parameter[] OwnParameters() => _parameters ??= [.. Optimizer.parameters()];
 
@@ -104,7 +107,7 @@ public sealed class FabricOptimizer : optim.Optimizer
     {
         if (closure is not null)
             throw new NotSupportedException("Closure use is not currently supported if GradScaler is enabled. Run the forward and the backward pass first, then `step()`.");
-        _strategy.BeforeStep(OwnModules());
+        CompleteGradients();
         var result = scaled.Step(Optimizer, _passesAtLastStep);
         _passesAtLastStep = scaled.BackwardPasses;
         return result!;
