@@ -62,6 +62,18 @@ public sealed partial class Fabric
         return [.. loaders.Select(loader => SetupDataLoaders(loader, useDistributedSampler, moveToDevice))];
     }
 
+    /// <summary>How many workers a data loader should have at most, so that all ranks of a machine get along with its cores: cores / ranks − 1, but at least 1. Local.</summary>
+    /// <param name="localWorldSize">Ranks on this machine, at least 1.</param>
+    /// <exception cref="ArgumentOutOfRangeException">There are no ranks.</exception>
+    public static int SuggestedMaxNumWorkers(int localWorldSize) => SuggestedMaxNumWorkers(localWorldSize, Environment.ProcessorCount);
+
+    internal static int SuggestedMaxNumWorkers(int localWorldSize, int cores)
+    {
+        if (localWorldSize < 1)
+            throw new ArgumentOutOfRangeException(nameof(localWorldSize), localWorldSize, $"SuggestedMaxNumWorkers({localWorldSize}): a machine has at least 1 rank.");
+        return Math.Max(1, cores / localWorldSize - 1);
+    }
+
     private Shard ShardOf(bool useDistributedSampler)
     {
         var seed = GlobalSeed.Current ?? 0;

@@ -36,7 +36,7 @@ public sealed partial class Fabric
             throw new ArgumentException("An optimizer should be passed only once to the `Setup` methods: this one was set up already. Write `var (model, optimizer) = fabric.Setup(module, optimizer);` once and use the optimizer that came back.", nameof(optimizer));
         if (Precision.ParameterType is not null)
             OptimizerPlacement.FollowParameters(optimizer);
-        return new FabricOptimizer(optimizer, Strategy, () => _handlers, _scaled);
+        return new FabricOptimizer(optimizer, Strategy, () => _handlers, _scaled) { Stepped = () => CallHook("OnAfterOptimizerStep", () => new { strategy = Strategy, optimizer }) };
     }
 
     /// <summary>Refuses optimizers that would leave <paramref name="module"/> as it is, before anything is set up.</summary>
@@ -56,18 +56,31 @@ public sealed partial class Fabric
         }
     }
 
+    private void WarnOfSeveralDevices(nn.Module module)
+    {
+        var byDevice = module.named_parameters().GroupBy(p => p.parameter.device.ToString()).Select(group => (Device: group.Key, group.First().name, Count: group.Count())).ToList();
+        if (byDevice.Count > 1 && IsGlobalZero)
+            WarnOnce([
+                $"The model passed to `Fabric.Setup()` has {byDevice.Sum(device => device.Count)} parameters on different devices (for example '{byDevice[0].name}' on {byDevice[0].Device} and '{byDevice[1].name}' on {byDevice[1].Device}). " +
+                $"All are moved to {Device}. If this is not desired, set `fabric.SetupModule(module, moveToDevice: false)`.",
+            ]);
+    }
+
     private static nn.Module Original(nn.Module module) => module is IFabricModule wrapped ? wrapped.Module : module;
 
     /// <summary>Moves the module in place, makes the ranks' replicas equal, and has the strategy watch over it.</summary>
-    private ModuleHandler Prepare(nn.Module module)
+    private ModuleHandler Prepare(nn.Module module, bool moveToDevice)
     {
         ArgumentNullException.ThrowIfNull(module);
         RequireLaunched("Setup");
         if (module is IFabricModule || !_setUp.Add(module))
             throw new ArgumentException("A model should be passed only once to the `Setup` methods: this one was set up already. Write `var model = fabric.Setup(module);` once and use the model that came back.", nameof(module));
-        ModulePlacement.Move(module, Device, Precision.ParameterType);
+        if (moveToDevice)
+            WarnOfSeveralDevices(module);
+        ModulePlacement.Move(module, moveToDevice ? Device : null, Precision.ParameterType);
         var handler = Strategy.SetupModule(module);
         _handlers.Add(handler);
+        CallHook("OnAfterSetup", () => new { fabric = this, module });
         return handler;
     }
 
@@ -75,8 +88,11 @@ public sealed partial class Fabric
     /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
+    /// <param name="module">The model.</param>
+    /// <param name="moveToDevice">False leaves parameters and buffers on the devices where they are. <value>Default true.</value></param>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T, TResult> SetupModule<T, TResult>(nn.Module<T, TResult> module) => new(module, Prepare(module), ForwardPrecision);
+    public FabricModule<T, TResult> SetupModule<T, TResult>(nn.Module<T, TResult> module, bool moveToDevice = true) =>
+        new(module, Prepare(module, moveToDevice), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T, TResult}"/>
     public FabricModule<T, TResult> Setup<T, TResult>(nn.Module<T, TResult> module) => SetupModule(module);
@@ -101,8 +117,11 @@ public sealed partial class Fabric
     /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
+    /// <param name="module">The model.</param>
+    /// <param name="moveToDevice">False leaves parameters and buffers on the devices where they are. <value>Default true.</value></param>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T1, T2, TResult> SetupModule<T1, T2, TResult>(nn.Module<T1, T2, TResult> module) => new(module, Prepare(module), ForwardPrecision);
+    public FabricModule<T1, T2, TResult> SetupModule<T1, T2, TResult>(nn.Module<T1, T2, TResult> module, bool moveToDevice = true) =>
+        new(module, Prepare(module, moveToDevice), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T1,T2, TResult}"/>
     public FabricModule<T1, T2, TResult> Setup<T1, T2, TResult>(nn.Module<T1, T2, TResult> module) => SetupModule(module);
@@ -125,8 +144,11 @@ public sealed partial class Fabric
     /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
+    /// <param name="module">The model.</param>
+    /// <param name="moveToDevice">False leaves parameters and buffers on the devices where they are. <value>Default true.</value></param>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T1, T2, T3, TResult> SetupModule<T1, T2, T3, TResult>(nn.Module<T1, T2, T3, TResult> module) => new(module, Prepare(module), ForwardPrecision);
+    public FabricModule<T1, T2, T3, TResult> SetupModule<T1, T2, T3, TResult>(nn.Module<T1, T2, T3, TResult> module, bool moveToDevice = true) =>
+        new(module, Prepare(module, moveToDevice), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T1,T2,T3, TResult}"/>
     public FabricModule<T1, T2, T3, TResult> Setup<T1, T2, T3, TResult>(nn.Module<T1, T2, T3, TResult> module) => SetupModule(module);
@@ -149,8 +171,11 @@ public sealed partial class Fabric
     /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
+    /// <param name="module">The model.</param>
+    /// <param name="moveToDevice">False leaves parameters and buffers on the devices where they are. <value>Default true.</value></param>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T1, T2, T3, T4, TResult> SetupModule<T1, T2, T3, T4, TResult>(nn.Module<T1, T2, T3, T4, TResult> module) => new(module, Prepare(module), ForwardPrecision);
+    public FabricModule<T1, T2, T3, T4, TResult> SetupModule<T1, T2, T3, T4, TResult>(nn.Module<T1, T2, T3, T4, TResult> module, bool moveToDevice = true) =>
+        new(module, Prepare(module, moveToDevice), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T1,T2,T3,T4, TResult}"/>
     public FabricModule<T1, T2, T3, T4, TResult> Setup<T1, T2, T3, T4, TResult>(nn.Module<T1, T2, T3, T4, TResult> module) => SetupModule(module);
@@ -173,8 +198,11 @@ public sealed partial class Fabric
     /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
+    /// <param name="module">The model.</param>
+    /// <param name="moveToDevice">False leaves parameters and buffers on the devices where they are. <value>Default true.</value></param>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T1, T2, T3, T4, T5, TResult> SetupModule<T1, T2, T3, T4, T5, TResult>(nn.Module<T1, T2, T3, T4, T5, TResult> module) => new(module, Prepare(module), ForwardPrecision);
+    public FabricModule<T1, T2, T3, T4, T5, TResult> SetupModule<T1, T2, T3, T4, T5, TResult>(nn.Module<T1, T2, T3, T4, T5, TResult> module, bool moveToDevice = true) =>
+        new(module, Prepare(module, moveToDevice), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T1,T2,T3,T4,T5, TResult}"/>
     public FabricModule<T1, T2, T3, T4, T5, TResult> Setup<T1, T2, T3, T4, T5, TResult>(nn.Module<T1, T2, T3, T4, T5, TResult> module) => SetupModule(module);
@@ -197,8 +225,11 @@ public sealed partial class Fabric
     /// Readies a model for training: it is moved to <see cref="Device"/> and to the precision's element type in place (optimizers made before stay valid, tied weights stay tied),
     /// and every rank gets rank 0's values. Collective: every rank sets up the same models in the same order.
     /// </summary>
+    /// <param name="module">The model.</param>
+    /// <param name="moveToDevice">False leaves parameters and buffers on the devices where they are. <value>Default true.</value></param>
     /// <exception cref="InvalidOperationException">The ranks' models differ, or no parameter requires a gradient.</exception>
-    public FabricModule<T1, T2, T3, T4, T5, T6, TResult> SetupModule<T1, T2, T3, T4, T5, T6, TResult>(nn.Module<T1, T2, T3, T4, T5, T6, TResult> module) => new(module, Prepare(module), ForwardPrecision);
+    public FabricModule<T1, T2, T3, T4, T5, T6, TResult> SetupModule<T1, T2, T3, T4, T5, T6, TResult>(nn.Module<T1, T2, T3, T4, T5, T6, TResult> module, bool moveToDevice = true) =>
+        new(module, Prepare(module, moveToDevice), ForwardPrecision);
 
     /// <inheritdoc cref="SetupModule{T1,T2,T3,T4,T5,T6, TResult}"/>
     public FabricModule<T1, T2, T3, T4, T5, T6, TResult> Setup<T1, T2, T3, T4, T5, T6, TResult>(nn.Module<T1, T2, T3, T4, T5, T6, TResult> module) => SetupModule(module);

@@ -25,6 +25,7 @@ internal static class Scenario
         ["serve-store"] = LaunchFacts.ServeStore,
         ["collectives"] = CollectiveCalls.Run,
         ["log"] = Logging.Run,
+        ["seeded"] = Seeded.Run,
     };
 
     public static Action<Settings> Find(string name) =>

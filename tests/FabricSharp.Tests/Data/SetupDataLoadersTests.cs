@@ -119,6 +119,17 @@ public sealed class SetupDataLoadersTests : IDisposable
         Assert.Contains("only once", Assert.Throws<ArgumentException>(() => fabric.SetupDataLoaders(loader)).Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(16, 4, 3)]
+    [InlineData(16, 1, 15)]
+    [InlineData(2, 2, 1)]
+    [InlineData(1, 8, 1)]
+    public void SuggestedMaxNumWorkers_Always_LeavesCoresForTheRanks(int cores, int ranks, int expected)
+    {
+        Assert.Equal(expected, Fabric.SuggestedMaxNumWorkers(ranks, cores));
+        Assert.Throws<ArgumentOutOfRangeException>(() => Fabric.SuggestedMaxNumWorkers(0));
+    }
+
     [Fact]
     public void SetupDataLoaders_Null_Throws()
     {
