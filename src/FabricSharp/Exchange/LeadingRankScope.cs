@@ -12,8 +12,8 @@ namespace FabricSharp.Exchange;
 /// </summary>
 internal sealed class LeadingRankScope : IDisposable
 {
-    /// <summary>As good as for ever: the leading rank may download or unpack for hours. One that ends or fails is noticed at once.</summary>
-    private static readonly TimeSpan Limit = TimeSpan.FromDays(365);
+    /// <summary>As good as for ever: the leading rank may download or unpack for hours. One that ends or fails is noticed at once. In milliseconds it fits an int.</summary>
+    private static readonly TimeSpan Limit = TimeSpan.FromDays(20);
 
     private readonly ProcessGroup _group;
     private readonly bool _leads;
