@@ -59,7 +59,7 @@ internal sealed class BatchEnumerator<T, S> : IEnumerator<S>
             return default!;
         try
         {
-            return ItemRandom.Run(_seedOf?.Invoke(index), () => _source.dataset.GetTensor(index));
+            return _seedOf is null ? _source.dataset.GetTensor(index) : ItemRandom.Run(_seedOf(index), () => _source.dataset.GetTensor(index));
         }
         catch (Exception e)
         {
