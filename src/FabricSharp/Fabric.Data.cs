@@ -1,4 +1,5 @@
 using FabricSharp.Data;
+using FabricSharp.Seeding;
 using TorchSharp.Modules;
 
 namespace FabricSharp;
@@ -33,8 +34,8 @@ public sealed partial class Fabric
         ArgumentNullException.ThrowIfNull(loader);
         RequireLaunched(nameof(SetupDataLoaders));
         if (_setUp.Contains(loader))
-            throw new ArgumentException("A data loader should be passed only once to `SetupDataLoaders`: this one was set up already. Use the loader that came back.", nameof(loader));
-        var wrapped = new FabricDataLoader<T, S>(loader, ShardOf(useDistributedSampler), moveToDevice ? Device : null);
+            throw new ArgumentException("A data loader should be passed only once to `SetupDataLoaders`: this one was set up already. Write `var train = fabric.SetupDataLoaders(loader);` once and use the loader that came back.", nameof(loader));
+        var wrapped = new FabricDataLoader<T, S>(loader, ShardOf(useDistributedSampler), moveToDevice ? Device : null, GlobalSeed.SeedsWorkers ? new ItemSeeds(GlobalSeed.Current ?? 0, GlobalRank) : null);
         _setUp.Add(loader);
         return wrapped;
     }
@@ -61,9 +62,21 @@ public sealed partial class Fabric
         return [.. loaders.Select(loader => SetupDataLoaders(loader, useDistributedSampler, moveToDevice))];
     }
 
+    /// <summary>How many workers a data loader should have at most, so that all ranks of a machine get along with its cores: cores / ranks − 1, but at least 1. Local.</summary>
+    /// <param name="localWorldSize">Ranks on this machine, at least 1.</param>
+    /// <exception cref="ArgumentOutOfRangeException">There are no ranks.</exception>
+    public static int SuggestedMaxNumWorkers(int localWorldSize) => SuggestedMaxNumWorkers(localWorldSize, Environment.ProcessorCount);
+
+    internal static int SuggestedMaxNumWorkers(int localWorldSize, int cores)
+    {
+        if (localWorldSize < 1)
+            throw new ArgumentOutOfRangeException(nameof(localWorldSize), localWorldSize, $"SuggestedMaxNumWorkers({localWorldSize}): a machine has at least 1 rank.");
+        return Math.Max(1, cores / localWorldSize - 1);
+    }
+
     private Shard ShardOf(bool useDistributedSampler)
     {
-        var seed = SeedOfEnvironment() ?? 0;
+        var seed = GlobalSeed.Current ?? 0;
         return useDistributedSampler && Strategy.IsDistributed ? new Shard(WorldSize, GlobalRank, seed) : Shard.Whole(seed);
     }
 }

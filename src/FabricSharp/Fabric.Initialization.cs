@@ -23,7 +23,11 @@ public sealed partial class Fabric
 
     /// <summary>Inside this scope, tensors are made on <see cref="Device"/> with the precision's element type. Local.</summary>
     /// <returns>Dispose it on the same thread to end the scope.</returns>
-    public IDisposable InitTensor() => new InitScope(Precision, Device);
+    public IDisposable InitTensor()
+    {
+        RequireAlive(nameof(InitTensor));
+        return new InitScope(Precision, Device);
+    }
 
     private sealed class InitScope : IDisposable
     {

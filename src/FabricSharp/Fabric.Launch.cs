@@ -72,9 +72,9 @@ public sealed partial class Fabric
 
     private void RequireFirstLaunch()
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
+        RequireAlive(nameof(Launch));
         if (_launched)
-            throw new InvalidOperationException("The launcher can only create subprocesses once: `.Launch()` was called before.");
+            throw new InvalidOperationException($"The launcher can only create subprocesses once: rank {GlobalRank} has called `.Launch()` before. Write `fabric.Launch();` once, right after `new Fabric(…)`.");
         _launched = true;
     }
 

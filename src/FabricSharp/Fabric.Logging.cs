@@ -42,6 +42,7 @@ public sealed partial class Fabric
 
     private void LogAll(IReadOnlyCollection<KeyValuePair<string, object?>> metrics, long? step)
     {
+        RequireAlive(nameof(Log));
         var groups = metrics.Select(metric => (metric.Key, Group: MetricValue.AsGroup(metric.Value))).Where(pair => pair.Group is not null).ToList();
         var numbers = metrics.Where(metric => MetricValue.AsGroup(metric.Value) is null).ToList();
         foreach (var (name, value) in numbers.Concat(groups.SelectMany(pair => pair.Group!)))

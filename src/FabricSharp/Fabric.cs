@@ -125,9 +125,16 @@ public sealed partial class Fabric : IDisposable
             Console.Error.WriteLine($"FabricSharp: {warning}");
     }
 
+    private void RequireAlive(string member)
+    {
+        if (_disposed)
+            throw new ObjectDisposedException(
+                nameof(Fabric), $"Rank {GlobalRank}: `.{member}(…)` was called after this Fabric was disposed: it has left the other ranks. Dispose it at the end of the program, or make a new one: `using var fabric = new Fabric(…);`.");
+    }
+
     private void RequireLaunched(string member)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
+        RequireAlive(member);
         if (Strategy.IsDistributed && !_launched)
             throw new InvalidOperationException(
                 $"To use Fabric with more than one device, you must call `.Launch()` before `.{member}(…)`: write `fabric.Launch();` right after `new Fabric(…)`.");

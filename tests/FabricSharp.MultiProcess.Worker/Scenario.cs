@@ -30,6 +30,7 @@ internal static class Scenario
         ["log"] = Logging.Run,
         ["whole-batch"] = WholeBatch.Run,
         ["sharded-optimizer"] = ShardedOptimizer.Run,
+        ["seeded"] = Seeded.Run,
     };
 
     public static Action<Settings> Find(string name) =>

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
@@ -10,6 +11,7 @@ namespace FabricSharp.Cli.Checks;
 internal static class MachineChecks
 {
     private const long ComfortableSharedMemory = 1L << 30;
+    private const string UsualPort = "29500";
 
     public static IEnumerable<Finding> All()
     {
@@ -18,6 +20,10 @@ internal static class MachineChecks
         yield return SharedMemory();
         yield return StandardLibrary();
         yield return Loopback();
+        yield return Port();
+        yield return Mpi();
+        yield return Cuda();
+        yield return Nccl();
     }
 
     private static Finding Platform()
@@ -29,7 +35,7 @@ internal static class MachineChecks
     private static Finding Cores()
     {
         var threads = Environment.GetEnvironmentVariable("OMP_NUM_THREADS");
-        return new("cores", true, $"{Environment.ProcessorCount}, OMP_NUM_THREADS {threads ?? "not set: each rank gets its share"}.");
+        return new("cores", true, $"{Environment.ProcessorCount} cores, OMP_NUM_THREADS {threads ?? "not set: each rank gets its share"}.");
     }
 
     private static Finding SharedMemory()
@@ -37,10 +43,11 @@ internal static class MachineChecks
         try
         {
             var folder = SharedMemoryDirectory.Choose();
-            var free = new DriveInfo(folder).AvailableFreeSpace;
-            return free >= ComfortableSharedMemory
-                ? new("shared memory", true, $"{folder}, {free >> 20} MiB free.")
-                : new("shared memory", false, $"{folder}, {free >> 20} MiB free.", $"Gradients of all ranks must fit: raise it (containers: --shm-size=2g) or set {SharedMemoryDirectory.Variable} to a folder with room.");
+            var drive = new DriveInfo(folder);
+            var found = $"{folder} can be written, {drive.AvailableFreeSpace >> 20} of {drive.TotalSize >> 20} MiB free.";
+            return drive.AvailableFreeSpace >= ComfortableSharedMemory
+                ? new("shared memory", true, found, folder == Path.GetTempPath() ? "It is not /dev/shm, which cannot be written: slower where it lies on a disk." : null)
+                : new("shared memory", false, found, $"Gradients of all ranks must fit: raise it (containers: --shm-size=2g) or set {SharedMemoryDirectory.Variable} to a folder with room.");
         }
         catch (Exception e) when (e is DistributedException or IOException or UnauthorizedAccessException)
         {
@@ -53,8 +60,7 @@ internal static class MachineChecks
     {
         if (!OperatingSystem.IsLinux())
             return new("libstdc++", true, "not needed here.");
-        var library = new[] { "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib" }
-            .Select(folder => Path.Combine(folder, "libstdc++.so.6")).FirstOrDefault(File.Exists);
+        var library = SharedLibraryFiles.Find(["libstdc++.so.6"]);
         if (library is null)
             return new("libstdc++", false, "libstdc++.so.6 was not found.", "Install it, on Debian and Ubuntu: apt-get install libstdc++6.");
         var isNew = File.ReadAllBytes(library).AsSpan().IndexOf("GLIBCXX_3.4.32"u8) >= 0;
@@ -74,4 +80,33 @@ internal static class MachineChecks
             return new("loopback", false, e.Message, "Ranks find each other over 127.0.0.1: allow it.");
         }
     }
+
+    /// <summary>Ranks that Fabric starts meet at any free port; those that something else starts, at the one that is set.</summary>
+    private static Finding Port()
+    {
+        var text = Environment.GetEnvironmentVariable("MASTER_PORT");
+        if (!ushort.TryParse(text ?? UsualPort, NumberStyles.None, CultureInfo.InvariantCulture, out var port))
+            return new("port", false, $"MASTER_PORT={text} is no port.", "Set a number from 1 to 65535, or unset it.");
+        var isSet = text is not null && port != 0;
+        try
+        {
+            using var listener = new TcpListener(IPAddress.Any, port);
+            listener.Start();
+            return new("port", true, $"{port} is free{(isSet ? " (MASTER_PORT)" : "")}.", IsNeeded: isSet);
+        }
+        catch (SocketException e)
+        {
+            return new("port", false, $"{port} cannot be opened: {e.Message}.", "Set MASTER_PORT to a free one. (Ranks that fabric.Launch() starts by itself meet at any free port.)", isSet);
+        }
+    }
+
+    private static Finding Mpi() => Optional("MPI", ["libmpi.so.40", "libmpi.so.12", "libmpi.so"], "For ranks that mpirun starts, and for communication over MPI: apt-get install libopenmpi-dev openmpi-bin.");
+
+    private static Finding Cuda() => Optional("CUDA", ["libcuda.so.1"], "For GPUs: install NVIDIA's driver (containers: start them with access to the GPU), and bring a TorchSharp-cuda package.");
+
+    private static Finding Nccl() => Optional("NCCL", ["libnccl.so.2"], "For several GPUs: apt-get install libnccl2.");
+
+    private static Finding Optional(string name, string[] files, string fix) => SharedLibraryFiles.Find(files) is { } file
+        ? new(name, true, $"{file}.", IsNeeded: false)
+        : new(name, false, $"{files[0]} was not found.", fix, IsNeeded: false);
 }

@@ -13,24 +13,33 @@ internal sealed class BatchEnumerator<T, S> : IEnumerator<S>
 {
     private readonly DataLoader<T, S> _source;
     private readonly Device? _device;
+    private readonly Func<long, ulong>? _seedOf;
+    private readonly bool _handsOver;
     private readonly IEnumerator<S> _batches;
     private ExceptionDispatchInfo? _failure;
 
     /// <param name="source">What the batches are made as.</param>
     /// <param name="items">The items to visit.</param>
     /// <param name="device">Where batches are brought; null leaves them.</param>
-    public BatchEnumerator(DataLoader<T, S> source, IEnumerable<long> items, Device? device)
+    /// <param name="seedOf">The seed of an item; null where there is none.</param>
+    /// <param name="handsOver">Whether the caller disposes batches (see <see cref="Disposables"/>), because it may ask for the next one early.</param>
+    public BatchEnumerator(DataLoader<T, S> source, IEnumerable<long> items, Device? device, Func<long, ulong>? seedOf, bool handsOver)
     {
         _source = source;
         _device = device;
+        _seedOf = seedOf;
+        _handsOver = handsOver;
         var loader = new DataLoader<T, S>(
-            new WatchedDataset(this), source.batch_size, Collate, items, source.Device, source.num_workers, source.drop_last, source.DisposeBatch, disposeDataset: false);
+            new WatchedDataset(this), source.batch_size, Collate, items, source.Device, source.num_workers, source.drop_last, source.DisposeBatch && !handsOver, disposeDataset: false);
         _batches = loader.GetEnumerator();
     }
 
     public S Current => _batches.Current;
 
     object? IEnumerator.Current => Current;
+
+    /// <summary>What <see cref="Current"/> is made of belongs to the caller; nothing where it does not hand over.</summary>
+    public IReadOnlyList<IDisposable> Disposables { get; private set; } = [];
 
     public bool MoveNext()
     {
@@ -50,7 +59,7 @@ internal sealed class BatchEnumerator<T, S> : IEnumerator<S>
             return default!;
         try
         {
-            return _source.dataset.GetTensor(index);
+            return _seedOf is null ? _source.dataset.GetTensor(index) : ItemRandom.Run(_seedOf(index), () => _source.dataset.GetTensor(index));
         }
         catch (Exception e)
         {
@@ -65,13 +74,26 @@ internal sealed class BatchEnumerator<T, S> : IEnumerator<S>
             return default!;
         try
         {
-            return _device is null ? _source.collate_fn(items, device) : BatchPlacement.Make(() => _source.collate_fn(items, device), _device);
+            return _handsOver ? KeepDisposables(() => Make(items, device)) : Make(items, device);
         }
         catch (Exception e)
         {
             Keep(e);
             return default!;
         }
+    }
+
+    private S Make(IEnumerable<T> items, Device device) =>
+        _device is null ? _source.collate_fn(items, device) : BatchPlacement.Make(() => _source.collate_fn(items, device), _device);
+
+    /// <summary>TorchSharp takes the batch out of the scope around this call and forgets it.</summary>
+    private S KeepDisposables(Func<S> make)
+    {
+        using var scope = NewDisposeScope();
+        var batch = make();
+        Disposables = scope.DisposablesView.ToArray();
+        scope.MoveToOuter(scope.DisposablesView);
+        return batch;
     }
 
     /// <summary>The first failure is the one to tell; workers may fail at the same time.</summary>

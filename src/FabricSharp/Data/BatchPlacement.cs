@@ -27,6 +27,6 @@ internal static class BatchPlacement
         }
     }
 
-    private static bool LiesOn(Tensor tensor, Device device) =>
+    public static bool LiesOn(Tensor tensor, Device device) =>
         tensor.device_type == device.type && (device.index < 0 || tensor.device_index == device.index);
 }

@@ -12,12 +12,20 @@ namespace FabricSharp.Data;
 /// </summary>
 internal static class TensorTree
 {
-    public static S Map<S>(S tree, Func<Tensor, Tensor> function) => (S)MapNode(tree, function)!;
+    public static S Map<S>(S tree, Func<Tensor, Tensor> function) => (S)MapNode(tree, new Leaves(function, null))!;
 
-    private static object? MapNode(object? node, Func<Tensor, Tensor> function) => node switch
+    /// <summary>Replaces numbers, too: an array of a built-in numeric type (of one element for a single number) by one of the same type and length.</summary>
+    public static S Map<S>(S tree, Func<Tensor, Tensor> function, Func<Array, Array> numbers) => (S)MapNode(tree, new Leaves(function, numbers))!;
+
+    /// <summary>Whether <paramref name="type"/> is a number for <see cref="Map{S}(S, Func{Tensor, Tensor}, Func{Array, Array})"/>.</summary>
+    public static bool IsNumber(Type type) => type.IsPrimitive && type != typeof(bool) && type != typeof(char) && type != typeof(nint) && type != typeof(nuint);
+
+    private static object? MapNode(object? node, Leaves function) => node switch
     {
-        null or string or IConvertible => node,
-        Tensor tensor => function(tensor),
+        null or string => node,
+        Tensor tensor => function.Tensor(tensor),
+        ValueType number when IsNumber(number.GetType()) => MapNumber(number, function),
+        IConvertible => node,
         Array array => MapArray(array, function),
         IDictionary dictionary => MapDictionary(dictionary, function),
         IList list => MapList(list, function),
@@ -25,9 +33,21 @@ internal static class TensorTree
         _ => MapRecord(node, function),
     };
 
-    private static object MapArray(Array array, Func<Tensor, Tensor> function)
+    private static object MapNumber(object number, Leaves function)
     {
-        if (array.Rank != 1 || array.GetType().GetElementType()!.IsPrimitive)
+        if (function.Numbers is not { } numbers)
+            return number;
+        var one = Array.CreateInstance(number.GetType(), 1);
+        one.SetValue(number, 0);
+        return numbers(one).GetValue(0)!;
+    }
+
+    private static object MapArray(Array array, Leaves function)
+    {
+        var element = array.GetType().GetElementType()!;
+        if (array.Rank == 1 && IsNumber(element))
+            return function.Numbers?.Invoke(array) ?? array;
+        if (array.Rank != 1 || element.IsPrimitive)
             return array;
         Array? copy = null;
         for (var i = 0; i < array.Length; i++)
@@ -36,7 +56,7 @@ internal static class TensorTree
         return copy ?? array;
     }
 
-    private static object MapList(IList list, Func<Tensor, Tensor> function)
+    private static object MapList(IList list, Leaves function)
     {
         var changed = false;
         var items = new object?[list.Count];
@@ -49,7 +69,7 @@ internal static class TensorTree
         return copy;
     }
 
-    private static object MapDictionary(IDictionary dictionary, Func<Tensor, Tensor> function)
+    private static object MapDictionary(IDictionary dictionary, Leaves function)
     {
         var changed = false;
         var entries = new List<(object Key, object? Value)>(dictionary.Count);
@@ -66,7 +86,7 @@ internal static class TensorTree
         return copy;
     }
 
-    private static object MapTuple(ITuple tuple, Func<Tensor, Tensor> function)
+    private static object MapTuple(ITuple tuple, Leaves function)
     {
         var type = tuple.GetType();
         if (type.Namespace != nameof(System) || !type.IsGenericType)
@@ -82,7 +102,7 @@ internal static class TensorTree
     private static object? Rest(ITuple tuple) =>
         tuple.GetType().GetField("Rest")?.GetValue(tuple) ?? tuple.GetType().GetProperty("Rest")?.GetValue(tuple);
 
-    private static object MapRecord(object node, Func<Tensor, Tensor> function)
+    private static object MapRecord(object node, Leaves function)
     {
         var clone = node.GetType().GetMethod("<Clone>$", Type.EmptyTypes); // what the compiler gives records, and them only
         if (clone is null)
@@ -96,7 +116,7 @@ internal static class TensorTree
 
     private static bool IsValue(PropertyInfo property) => property is { CanRead: true, CanWrite: true } && property.GetIndexParameters().Length == 0;
 
-    private static bool Replaced(object? node, Func<Tensor, Tensor> function, out object? result)
+    private static bool Replaced(object? node, Leaves function, out object? result)
     {
         result = MapNode(node, function);
         return !ReferenceEquals(result, node);
@@ -112,4 +132,9 @@ internal static class TensorTree
             return Activator.CreateInstance(type, type.GetProperty("Comparer")!.GetValue(collection));
         return type.GetConstructor(Type.EmptyTypes)?.Invoke(null);
     }
+
+    /// <summary>What is done with what a tree holds in the end.</summary>
+    /// <param name="Tensor">Replaces a tensor.</param>
+    /// <param name="Numbers">Replaces numbers; null leaves them.</param>
+    private sealed record Leaves(Func<Tensor, Tensor> Tensor, Func<Array, Array>? Numbers);
 }

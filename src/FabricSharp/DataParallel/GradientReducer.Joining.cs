@@ -36,14 +36,10 @@ internal sealed partial class GradientReducer
     /// <summary>Takes part in the averaging of the others' gradients with zeros. Collective.</summary>
     public void ShadowPass()
     {
-        foreach (var slot in _slots)
-        {
-            slot.Parameter.grad = null; // what it has is of an earlier step
-            slot.HasLocalGradient = false;
-        }
-
+        DropGradients(); // what there is is of an earlier step
         FinishPass(PassState.Joined);
         ThrowIfFailed();
+        DropGradients();
     }
 
     /// <summary>Gives the model of rank <paramref name="root"/> to all ranks. Collective.</summary>
@@ -51,6 +47,15 @@ internal sealed partial class GradientReducer
     {
         _awaitsBackward = false;
         _replicas.BroadcastAll(root);
+    }
+
+    private void DropGradients()
+    {
+        foreach (var slot in _slots)
+        {
+            slot.Parameter.grad = null;
+            slot.HasLocalGradient = false;
+        }
     }
 
     public void Abort(string reason) => _channel.Abort(reason);

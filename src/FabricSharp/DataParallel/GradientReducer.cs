@@ -94,7 +94,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         _replicas = new ReplicaSynchronizer(group, parameters, _buffers);
         _replicas.Verify(Settings());
         if (_slots.Length == 0) // on every rank: a rank that threw earlier would leave the others waiting
-            throw new InvalidOperationException("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient.");
+            throw new InvalidOperationException("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient. Use the module as it is, without `Setup` (`fabric.ToDevice(module)` moves it), or set `requires_grad` of what is to be trained first.");
         _replicas.BroadcastAll(root: 0);
         _channel = group.CreateGradientChannel(module.GetName(), Math.Max(ControlMessage.SizeFor(_slots.Length), _slots.Length * sizeof(int)));
         LayOut();

@@ -11,25 +11,25 @@ namespace FabricSharp.Modules;
 internal static class ModulePlacement
 {
     /// <param name="module">The module to move.</param>
-    /// <param name="device">Where to.</param>
+    /// <param name="device">Where to; null leaves every tensor on its device.</param>
     /// <param name="floatingType">The element type of floating-point tensors; null leaves it.</param>
-    public static void Move(nn.Module module, Device device, ScalarType? floatingType = null)
+    public static void Move(nn.Module module, Device? device, ScalarType? floatingType = null)
     {
         var tensors = module.named_parameters().Select(p => ((string, Tensor))(p.name, p.parameter)).Concat(ModuleTensors.Buffers(module)).ToList();
         var misplaced = tensors.Where(t => NeedsMove(t.Item2, device, floatingType)).ToList();
         if (misplaced.Count > 0 && !TensorData.IsSupported)
             throw new PlatformNotSupportedException(
-                $"{misplaced[0].Item1} has to be brought to {device}{(floatingType is null ? "" : $" and {floatingType}")}, which cannot be done in place here ({LibTorchLibrary.NotSupportedReason}). " +
+                $"{misplaced[0].Item1} has to be brought to {device ?? misplaced[0].Item2.device}{(floatingType is null ? "" : $" and {floatingType}")}, which cannot be done in place here ({LibTorchLibrary.NotSupportedReason}). " +
                 $"Call module.to(…) yourself before you make the optimizer and before Setup.");
         using var gradientsOff = no_grad();
         foreach (var (_, tensor) in misplaced)
-            MoveInPlace(tensor, device, floatingType);
-        if (device.type != DeviceType.CPU)
+            MoveInPlace(tensor, device ?? tensor.device, floatingType);
+        if (device is not null && device.type != DeviceType.CPU)
             module.to(device); // nothing is left to move: lets modules with state of their own follow, and records the device
     }
 
-    private static bool NeedsMove(Tensor tensor, Device device, ScalarType? type) =>
-        tensor.device_type != device.type || (device.index >= 0 && tensor.device_index != device.index) || (type is not null && tensor.is_floating_point() && tensor.dtype != type);
+    private static bool NeedsMove(Tensor tensor, Device? device, ScalarType? type) =>
+        (device is not null && (tensor.device_type != device.type || (device.index >= 0 && tensor.device_index != device.index))) || (type is not null && tensor.is_floating_point() && tensor.dtype != type);
 
     private static void MoveInPlace(Tensor tensor, Device device, ScalarType? type)
     {

@@ -126,7 +126,7 @@ public sealed class DDPStrategy : Strategy
     {
         var reducer = new GradientReducer(module, _group!, Options(), Modules.ModuleTensors.Buffers(module));
         _backward.Add(reducer);
-        return new ReplicatedModule(reducer, () => _backward.Remove(reducer));
+        return new ReplicatedModule(module, reducer, () => _backward.Remove(reducer));
     }
 
     internal override void Backward(Tensor loss, bool retainGraph) => _backward.Run(loss, retainGraph);
@@ -150,8 +150,11 @@ public sealed class DDPStrategy : Strategy
     };
 
     /// <summary>A module whose gradients are averaged.</summary>
-    private sealed class ReplicatedModule(GradientReducer reducer, Action forget) : ModuleHandler
+    private sealed class ReplicatedModule(nn.Module module, GradientReducer reducer, Action forget) : ModuleHandler
     {
+        /// <summary>Gradients from before set-up say nothing.</summary>
+        private readonly bool _beganWithGradients = HasGradients(module);
+
         public override bool RequiresSynchronization
         {
             get => reducer.RequiresSynchronization;
@@ -166,16 +169,34 @@ public sealed class DDPStrategy : Strategy
 
         public override DDPLoggingData LoggingData() => reducer.LoggingData();
 
-        public override void BeforeForward() => reducer.BeforeForward();
-
         public override void AfterForward() => reducer.AfterForward();
 
-        public override void BeforeStep() => reducer.BeforeStep();
+        protected override void BeforeForward() => reducer.BeforeForward();
+
+        public override void BeforeStep()
+        {
+            RequireForwardPass();
+            reducer.BeforeStep();
+        }
+
+        public override void RequireForwardPass()
+        {
+            if (!HasForwarded && !_beganWithGradients && HasGradients(module))
+                throw new InvalidOperationException(
+                    $"{module.GetName()} has gradients, but its forward pass ran around the strategy: through the module that was given to `Setup`, not the one that it gave back. They were not averaged, and the ranks' models " +
+                    "would drift apart. Write `var (model, optimizer) = fabric.Setup(module, optimizer);` and then `model.call(…)`; for another method than forward, `model.Invoke((MyModule m) => m.Other(…))`.");
+        }
 
         public override void Dispose()
         {
             reducer.Dispose();
             forget();
+        }
+
+        private static bool HasGradients(nn.Module module)
+        {
+            using var scope = NewDisposeScope();
+            return module.parameters().Any(parameter => parameter.grad is not null);
         }
     }
 }

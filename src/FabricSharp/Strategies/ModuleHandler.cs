@@ -20,7 +20,25 @@ internal class ModuleHandler : IDisposable
     public virtual DDPLoggingData LoggingData() =>
         throw new InvalidOperationException("There is no data-parallel logging data: this module was set up by a strategy that does not average gradients. Use strategy: \"ddp\".");
 
-    public virtual void BeforeForward()
+    /// <summary>To be called before each forward pass.</summary>
+    public void BeginForward()
+    {
+        HasForwarded = HasForwarded || TorchSharp.torch.is_grad_enabled();
+        BeforeForward();
+    }
+
+    /// <summary>
+    /// Refuses gradients that no forward pass through this object has led to: they come from a forward pass of the original module and were not averaged.
+    /// Looked at until the first forward pass only.
+    /// </summary>
+    public virtual void RequireForwardPass()
+    {
+    }
+
+    /// <summary>Whether there was a forward pass with gradients enabled.</summary>
+    protected bool HasForwarded { get; private set; }
+
+    protected virtual void BeforeForward()
     {
     }
 

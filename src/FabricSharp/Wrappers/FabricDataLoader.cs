@@ -19,14 +19,16 @@ namespace FabricSharp;
 public sealed class FabricDataLoader<T, S> : IEnumerable<S>, IDisposable
 {
     private readonly ItemOrder _order;
+    private readonly ItemSeeds? _seeds;
     private bool _disposed;
 
-    internal FabricDataLoader(DataLoader<T, S> loader, Shard shard, Device? device)
+    internal FabricDataLoader(DataLoader<T, S> loader, Shard shard, Device? device, ItemSeeds? seeds = null)
     {
         if (loader.batch_size < 1)
             throw new ArgumentException($"The data loader has the batch size {loader.batch_size}: it must be 1 or more.", nameof(loader));
         Loader = loader;
         Device = device;
+        _seeds = seeds;
         _order = ItemOrder.Of(loader, shard);
     }
 
@@ -48,6 +50,22 @@ public sealed class FabricDataLoader<T, S> : IEnumerable<S>, IDisposable
     /// </summary>
     public long Count => Loader.drop_last ? _order.Count / Loader.batch_size : (_order.Count + Loader.batch_size - 1) / Loader.batch_size;
 
+    /// <summary>
+    /// How many batches a thread of each enumeration loads and brings to <see cref="Device"/> ahead of their use; it ends with the enumeration. Applies to
+    /// enumerations that begin later. <value>Default 0: a batch is made when it is asked for, so that what a data set draws from TorchSharp's default
+    /// generator repeats from run to run (with <see cref="ItemRandom"/> it does in any case).</value>
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">The number is negative.</exception>
+    public int Prefetch
+    {
+        get;
+        set
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value);
+            field = value;
+        }
+    }
+
     /// <summary>Makes the next enumeration epoch <paramref name="epoch"/>, to resume a run; without it, epochs are counted from 0. Local.</summary>
     /// <param name="epoch">From 0, the same on every rank.</param>
     /// <exception cref="ArgumentOutOfRangeException">The epoch is negative.</exception>
@@ -62,7 +80,10 @@ public sealed class FabricDataLoader<T, S> : IEnumerable<S>, IDisposable
     public IEnumerator<S> GetEnumerator()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        return new BatchEnumerator<T, S>(Loader, _order.DrawNext(), Device);
+        var epoch = _order.NextEpoch;
+        Func<long, ulong>? seedOf = _seeds is { } seeds ? index => seeds.Of(epoch, index) : null;
+        var batches = new BatchEnumerator<T, S>(Loader, _order.DrawNext(), Device, seedOf, handsOver: Prefetch > 0);
+        return Prefetch > 0 ? new PrefetchingEnumerator<T, S>(batches, Prefetch, Loader.DisposeBatch) : batches;
     }
 
     IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();

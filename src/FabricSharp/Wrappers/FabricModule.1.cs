@@ -38,7 +38,7 @@ public sealed class FabricModule<T, TResult> : ModuleWrapper<T, TResult>, IFabri
     /// </summary>
     public override TResult forward(T input)
     {
-        _handler.BeforeForward();
+        _handler.BeginForward();
         var output = Forward(input);
         _handler.AfterForward();
         return output;

@@ -39,7 +39,7 @@ public sealed class FabricModule<T1, T2, TResult> : ModuleWrapper<T1, T2, TResul
     /// </summary>
     public override TResult forward(T1 input1, T2 input2)
     {
-        _handler.BeforeForward();
+        _handler.BeginForward();
         var output = Forward(input1, input2);
         _handler.AfterForward();
         return output;

@@ -40,7 +40,7 @@ public sealed class FabricModule<T1, T2, T3, TResult> : ModuleWrapper<T1, T2, T3
     /// </summary>
     public override TResult forward(T1 input1, T2 input2, T3 input3)
     {
-        _handler.BeforeForward();
+        _handler.BeginForward();
         var output = Forward(input1, input2, input3);
         _handler.AfterForward();
         return output;

@@ -41,7 +41,7 @@ public sealed class FabricModule<T1, T2, T3, T4, TResult> : ModuleWrapper<T1, T2
     /// </summary>
     public override TResult forward(T1 input1, T2 input2, T3 input3, T4 input4)
     {
-        _handler.BeforeForward();
+        _handler.BeginForward();
         var output = Forward(input1, input2, input3, input4);
         _handler.AfterForward();
         return output;

@@ -43,7 +43,7 @@ public sealed class FabricModule<T1, T2, T3, T4, T5, T6, TResult> : ModuleWrappe
     /// </summary>
     public override TResult forward(T1 input1, T2 input2, T3 input3, T4 input4, T5 input5, T6 input6)
     {
-        _handler.BeforeForward();
+        _handler.BeginForward();
         var output = Forward(input1, input2, input3, input4, input5, input6);
         _handler.AfterForward();
         return output;

@@ -30,6 +30,9 @@ public sealed class FabricOptimizer : optim.Optimizer
     /// <summary>The original optimizer.</summary>
     public optim.Optimizer Optimizer { get; }
 
+    /// <summary>Called after each step.</summary>
+    internal Action? Stepped { get; init; }
+
     /// <inheritdoc/>
     public override IEnumerable<optim.ILearningRateController> ParamGroups => Optimizer.ParamGroups;
 
@@ -42,20 +45,9 @@ public sealed class FabricOptimizer : optim.Optimizer
     /// <exception cref="InvalidOperationException">With <c>precision: "16-mixed"</c>: <see cref="Fabric.Backward"/> was not called since the last step.</exception>
     public override Tensor step(Func<Tensor>? closure = null)
     {
-        if (_scaled is not null)
-            return ScaledStep(_scaled, closure);
-        if (closure is null)
-        {
-            _strategy.BeforeStep(OwnModules());
-            return Optimizer.step();
-        }
-
-        return Optimizer.step(() =>
-        {
-            var loss = closure();
-            _strategy.BeforeStep(OwnModules());
-            return loss;
-        });
+        var result = Step(closure);
+        Stepped?.Invoke();
+        return result;
     }
 
     /// <summary>
@@ -96,6 +88,27 @@ public sealed class FabricOptimizer : optim.Optimizer
         base.Dispose(disposing);
     }
 
+    /// <summary>Afterwards the gradients are what this step is to use. Collective where this rank took no part in the last backward pass.</summary>
+    internal void CompleteGradients() => _strategy.BeforeStep(OwnModules());
+
+    private Tensor Step(Func<Tensor>? closure)
+    {
+        if (_scaled is not null)
+            return ScaledStep(_scaled, closure);
+        if (closure is null)
+        {
+            CompleteGradients();
+            return Optimizer.step();
+        }
+
+        return Optimizer.step(() =>
+        {
+            var loss = closure();
+            CompleteGradients();
+            return loss;
+        });
+    }
+
     /// <summary>Kept as an array: TorchSharp walks the module tree anew at each enumeration.</summary>
     private Parameter[] OwnParameters() => _parameters ??= [.. Optimizer.parameters()];
 
@@ -104,7 +117,7 @@ public sealed class FabricOptimizer : optim.Optimizer
     {
         if (closure is not null)
             throw new NotSupportedException("Closure use is not currently supported if GradScaler is enabled. Run the forward and the backward pass first, then `step()`.");
-        _strategy.BeforeStep(OwnModules());
+        CompleteGradients();
         var result = scaled.Step(Optimizer, _passesAtLastStep);
         _passesAtLastStep = scaled.BackwardPasses;
         return result!;

@@ -36,7 +36,7 @@ internal static class FabricModule
     {
         ArgumentNullException.ThrowIfNull(method);
         var module = OriginalModule.As<TModule>(original);
-        handler.BeforeForward();
+        handler.BeginForward();
         var output = Invoke(module, method, precision);
         handler.AfterForward();
         return output;

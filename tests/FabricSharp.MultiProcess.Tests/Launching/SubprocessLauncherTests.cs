@@ -53,6 +53,7 @@ public sealed class SubprocessLauncherTests
         Assert.Contains("[rank 1] a word on standard error from rank 1", result.Error, StringComparison.Ordinal);
         Assert.Contains("\na word on standard error from rank 0", "\n" + result.Error, StringComparison.Ordinal);
         Assert.Single(result.Output.Split('\n'), line => line.Contains("printed once", StringComparison.Ordinal));
+        Assert.Single(result.Error.Split('\n'), line => line.Contains("All distributed processes registered. Starting with 2 processes", StringComparison.Ordinal));
     }
 
     [Fact]

@@ -1,4 +1,6 @@
+using FabricSharp.Strategies;
 using FabricSharp.Tests.Loggers;
+using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Callbacks;
 
@@ -23,6 +25,26 @@ public class CallTests
         fabric.Call("OnStep", new Dictionary<string, object?> { ["LOSS"] = 1.5, ["batch"] = 4, ["option"] = "given" });
         fabric.Call("OnStep", new Dictionary<string, int> { ["loss"] = 2, ["batch"] = 5 });
         Assert.Equal(["Takes 1.5 4 given", "Takes 2 5 default"], Seen);
+    }
+
+    [Fact]
+    public void Hooks_OfFabricItself_GetTheOriginals()
+    {
+        var watch = new Watch();
+        using var fabric = new Fabric(accelerator: "cpu", callbacks: [watch]);
+        var net = nn.Linear(2, 1);
+        var original = optim.SGD(net.parameters(), 0.1);
+        var (model, optimizer) = fabric.Setup(net, original);
+        Assert.Equal([(fabric, net)], watch.SetUps);
+        for (var step = 1; step <= 2; step++)
+        {
+            fabric.Backward(model.call(ones(1, 2)).sum());
+            optimizer.step();
+            Assert.Equal(step, watch.Steps.Count);
+        }
+
+        Assert.All(watch.Steps, step => Assert.Same(original, step.Optimizer));
+        Assert.All(watch.Steps, step => Assert.Same(fabric.Strategy, step.Strategy));
     }
 
     [Fact]
@@ -108,5 +130,16 @@ public class CallTests
             await Task.Yield();
             throw new InvalidDataException("sample 17");
         }
+    }
+
+    private sealed class Watch
+    {
+        public List<(Fabric Fabric, nn.Module Module)> SetUps { get; } = [];
+
+        public List<(Strategy Strategy, optim.Optimizer Optimizer)> Steps { get; } = [];
+
+        public void OnAfterSetup(Fabric fabric, nn.Module module) => SetUps.Add((fabric, module));
+
+        public void OnAfterOptimizerStep(Strategy strategy, optim.Optimizer optimizer) => Steps.Add((strategy, optimizer));
     }
 }

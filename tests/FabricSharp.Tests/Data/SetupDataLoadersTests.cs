@@ -46,6 +46,21 @@ public sealed class SetupDataLoadersTests : IDisposable
         Assert.Equal(2, items.Count);
     }
 
+    /// <summary>TorchSharp's iterable data sets have a count and an index: they are shared like any other.</summary>
+    [Fact]
+    public void SetupDataLoaders_IterableDataset_IsShared()
+    {
+        using var values = arange(6, ScalarType.Int64);
+        var items = Ranks.Run(2, fabric =>
+        {
+            using var loader = fabric.SetupDataLoaders(new IterableDataLoader(utils.data.TensorDataset(values), 2));
+            return loader.SelectMany(batch => batch[0].data<long>().ToArray()).ToArray();
+        });
+
+        Assert.Equal([0, 2, 4], items[0]);
+        Assert.Equal([1, 3, 5], items[1]);
+    }
+
     [Fact]
     public void SetupDataLoaders_NoSeed_ShufflesByZero()
     {
@@ -102,6 +117,17 @@ public sealed class SetupDataLoadersTests : IDisposable
         fabric.SetupDataLoaders(loader);
 
         Assert.Contains("only once", Assert.Throws<ArgumentException>(() => fabric.SetupDataLoaders(loader)).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(16, 4, 3)]
+    [InlineData(16, 1, 15)]
+    [InlineData(2, 2, 1)]
+    [InlineData(1, 8, 1)]
+    public void SuggestedMaxNumWorkers_Always_LeavesCoresForTheRanks(int cores, int ranks, int expected)
+    {
+        Assert.Equal(expected, Fabric.SuggestedMaxNumWorkers(ranks, cores));
+        Assert.Throws<ArgumentOutOfRangeException>(() => Fabric.SuggestedMaxNumWorkers(0));
     }
 
     [Fact]

@@ -47,7 +47,7 @@ public class ReducerConstructionTests
     {
         foreach (var module in new nn.Module[] { nn.ReLU(), Frozen(nn.Linear(2, 2), true) })
             Assert.Equal(
-                "DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient.",
+                "DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient. Use the module as it is, without `Setup` (`fabric.ToDevice(module)` moves it), or set `requires_grad` of what is to be trained first.",
                 Assert.Throws<InvalidOperationException>(() => new Replica<nn.Module>(module, group)).Message);
     });
 
