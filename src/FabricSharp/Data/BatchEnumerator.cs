@@ -14,13 +14,16 @@ internal sealed class BatchEnumerator<T, S> : IEnumerator<S>
     private readonly DataLoader<T, S> _source;
     private readonly Device? _device;
     private readonly IEnumerator<S> _batches;
+    private readonly EpochProgress _progress;
     private ExceptionDispatchInfo? _failure;
 
     /// <param name="source">What the batches are made as.</param>
     /// <param name="items">The items to visit.</param>
     /// <param name="device">Where batches are brought; null leaves them.</param>
-    public BatchEnumerator(DataLoader<T, S> source, IEnumerable<long> items, Device? device)
+    /// <param name="progress">Told of each batch.</param>
+    public BatchEnumerator(DataLoader<T, S> source, IEnumerable<long> items, Device? device, EpochProgress progress)
     {
+        _progress = progress;
         _source = source;
         _device = device;
         var loader = new DataLoader<T, S>(
@@ -37,12 +40,17 @@ internal sealed class BatchEnumerator<T, S> : IEnumerator<S>
         _failure?.Throw();
         var more = _batches.MoveNext();
         _failure?.Throw();
+        _progress.Advance(toABatch: more);
         return more;
     }
 
     public void Reset() => throw new NotSupportedException("An epoch cannot be rewound: enumerate the loader again, which is the next epoch.");
 
-    public void Dispose() => _batches.Dispose();
+    public void Dispose()
+    {
+        _progress.End();
+        _batches.Dispose();
+    }
 
     private T Item(long index)
     {
