@@ -25,6 +25,9 @@ internal static class Scenario
         ["serve-store"] = LaunchFacts.ServeStore,
         ["collectives"] = CollectiveCalls.Run,
         ["log"] = Logging.Run,
+        ["save-loop"] = SaveLoop.Run,
+        ["save-fails"] = SaveLoop.Failing,
+        ["resume"] = Resuming.Run,
     };
 
     public static Action<Settings> Find(string name) =>

@@ -114,8 +114,8 @@ internal sealed class CheckpointFolder : IDisposable
             var length = RandomAccess.GetLength(_files[file.Name]);
             if (length != file.Size)
                 throw new CheckpointException($"'{PathOf(file.Name)}' has {length} bytes instead of {file.Size}: it is truncated or was changed after it was saved.");
-            if (!FileChecksum.Of(_files[file.Name], PathOf(file.Name), file.Size).Equals(file.Sha256, StringComparison.OrdinalIgnoreCase))
-                throw new CheckpointException($"'{PathOf(file.Name)}' is corrupt: its SHA-256 checksum is not the one of the manifest. It was changed after it was saved, or the disk is failing.");
+            if (!FileChecksum.Of(_files[file.Name], PathOf(file.Name), file.Size).Equals(file.XxHash128, StringComparison.OrdinalIgnoreCase))
+                throw new CheckpointException($"'{PathOf(file.Name)}' is corrupt: its checksum is not the one of the manifest. It was changed after it was saved, or the disk is failing.");
         }
     }
 }

@@ -6,7 +6,7 @@ namespace FabricSharp.Checkpointing;
 /// The place of a checkpoint in the file system, and how a new one replaces an old one. Beside <c>NAME</c> there may be:
 /// <list type="bullet">
 /// <item><c>NAME.RANDOM.tmp</c>, one that is being written, or a part that a killed process left; never read. Whether its writer lives is told by a lock
-/// on a file in it (<see cref="Leftovers"/>).</item>
+/// on <c>NAME.RANDOM.lock</c> (<see cref="Leftovers"/>).</item>
 /// <item><c>NAME.RANDOM.removed</c>, one that is being removed; never read.</item>
 /// <item><c>NAME.fabric-old</c>, the complete old one, while the new one takes its place. Where <c>NAME</c> is missing (the process died between the two
 /// renames) it <i>is</i> the checkpoint; where <c>NAME</c> exists it is waste. The next save removes it once <c>NAME</c> is in place.</item>
@@ -49,11 +49,11 @@ internal sealed class CheckpointPlace
         RequireReplaceable();
         Directory.CreateDirectory(Parent);
         var temporary = $"{Path}.{NewName()}.tmp";
+        using var living = Leftovers.Lock(temporary);
         try
         {
             Directory.CreateDirectory(temporary);
-            using (Leftovers.Lock(temporary))
-                fill(temporary);
+            fill(temporary);
             FlushFolder(temporary);
             Replace(temporary);
         }

@@ -29,7 +29,7 @@ internal static partial class CheckpointWriter
             if (keepLast is { } count)
                 CheckpointFamily.Of(place).RemoveOlderThanLast(count);
         }
-        catch (Exception e) when (e is not ArgumentException and not CheckpointException)
+        catch (Exception e) when (e is ArgumentOutOfRangeException or (not ArgumentException and not CheckpointException)) // a file larger than the system allows is out of range for .NET
         {
             throw new CheckpointException($"The checkpoint '{place.Path}' could not be saved: {e.Message} What was there before is unchanged.", e);
         }

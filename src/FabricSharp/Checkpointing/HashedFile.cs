@@ -1,3 +1,4 @@
+using System.IO.Hashing;
 using FabricSharp.Interop.Posix;
 
 namespace FabricSharp.Checkpointing;
@@ -9,7 +10,7 @@ internal sealed class HashedFile : IDisposable
     private const long Window = 16 << 20;
 
     private readonly FileStream _stream;
-    private readonly ParallelHash _hash = new();
+    private readonly XxHash128 _hash = new();
     private readonly string _name;
     private long _written, _begun;
 
@@ -38,7 +39,8 @@ internal sealed class HashedFile : IDisposable
 
     public void Write(ReadOnlySpan<byte> bytes)
     {
-        _hash.Append(bytes, piece => _stream.Write(piece));
+        _hash.Append(bytes);
+        _stream.Write(bytes);
         _written += bytes.Length;
         if (_written - _begun < Window || !PosixApi.IsSupported)
             return;
@@ -50,12 +52,8 @@ internal sealed class HashedFile : IDisposable
     public ManifestFile Finish()
     {
         _stream.Flush(flushToDisk: true);
-        return new ManifestFile(_name, _stream.Length, _hash.Finish());
+        return new ManifestFile(_name, _stream.Length, Convert.ToHexStringLower(_hash.GetHashAndReset()));
     }
 
-    public void Dispose()
-    {
-        _stream.Dispose();
-        _hash.Dispose();
-    }
+    public void Dispose() => _stream.Dispose();
 }

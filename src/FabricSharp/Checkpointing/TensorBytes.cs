@@ -7,7 +7,7 @@ namespace FabricSharp.Checkpointing;
 /// <summary>Tensors to and from files without a copy in managed memory, piece by piece, so that their size does not matter.</summary>
 internal static unsafe class TensorBytes
 {
-    private const long Piece = 4 << 20;
+    private const long Piece = 1 << 20;
 
     /// <summary>Tensors that cannot be read or written where they are go through a copy of at most so many bytes at a time.</summary>
     private const long Staging = 16 << 20;

@@ -9,7 +9,7 @@ public class LeftoverTests
     {
         using var folder = new TemporaryFolder();
         Leave(folder["step-1.0123456789ab.tmp"], Environment.MachineName);
-        Leave(folder["other.0123456789ab.removed"], "");
+        Leave(folder["other.0123456789ab.removed"], null);
         Checkpoint.Save(folder["step-2"], []);
         Assert.Equal(["step-2"], folder.Names);
     }
@@ -22,10 +22,19 @@ public class LeftoverTests
         using (Leftovers.Lock(folder["step-1.0123456789ab.tmp"]))
         {
             Checkpoint.Save(folder["step-2"], []);
-            Assert.Equal(["step-1.0123456789ab.tmp", "step-2"], folder.Names);
+            Assert.Equal(["step-1.0123456789ab.lock", "step-1.0123456789ab.tmp", "step-2"], folder.Names);
         }
 
-        Assert.Empty(Directory.EnumerateFileSystemEntries(folder["step-1.0123456789ab.tmp"]));
+        Assert.Equal(["step-1.0123456789ab.tmp", "step-2"], folder.Names);
+    }
+
+    [Fact]
+    public void Save_AfterASaverKilledBeforeItsFolderWasMadeOrAfterItHadItsName_RemovesTheLock()
+    {
+        using var folder = new TemporaryFolder();
+        File.WriteAllText(folder["step-1.0123456789ab.lock"], Environment.MachineName);
+        Checkpoint.Save(folder["step-2"], []);
+        Assert.Equal(["step-2"], folder.Names);
     }
 
     [Theory]
@@ -39,7 +48,8 @@ public class LeftoverTests
     {
         using var folder = new TemporaryFolder();
         Leave(folder[name], machine);
-        Directory.SetLastWriteTimeUtc(folder[name], TimeProvider.System.GetUtcNow().UtcDateTime.AddHours(-hours));
+        foreach (var path in Directory.GetFileSystemEntries(folder.Path))
+            File.SetLastWriteTimeUtc(path, TimeProvider.System.GetUtcNow().UtcDateTime.AddHours(-hours));
         Checkpoint.Save(folder["new"], []);
         Assert.Equal(stays, Directory.Exists(folder[name]));
     }
@@ -58,6 +68,6 @@ public class LeftoverTests
         Directory.CreateDirectory(folder);
         File.WriteAllText(Path.Combine(folder, "half.safetensors"), "half");
         if (machine is not null)
-            File.WriteAllText(Path.Combine(folder, Leftovers.LockName), machine);
+            File.WriteAllText(Leftovers.LockOf(folder), machine);
     }
 }

@@ -70,6 +70,13 @@ internal static unsafe partial class PosixApi
         SyncFileRange(file, offset, length, SyncFileRangeWrite);
     }
 
+    /// <summary>Has the disk begin to read a part of a file into memory, without waiting for it. Does nothing where the file system cannot.</summary>
+    public static void BeginReading(SafeFileHandle file, long offset, long length)
+    {
+        const int WillNeed = 3;
+        Advise(file, offset, length, WillNeed);
+    }
+
     [StructLayout(LayoutKind.Sequential)]
     private struct Timespec
     {
@@ -96,6 +103,9 @@ internal static unsafe partial class PosixApi
 
     [LibraryImport("libc", EntryPoint = "sync_file_range")]
     private static partial int SyncFileRange(SafeFileHandle file, long offset, long length, uint flags);
+
+    [LibraryImport("libc", EntryPoint = "posix_fadvise")]
+    private static partial int Advise(SafeFileHandle file, long offset, long length, int advice);
 
     [LibraryImport("libc", EntryPoint = "close")]
     private static partial int Close(int descriptor);
