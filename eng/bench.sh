@@ -15,3 +15,5 @@ say "All-reduce of float32"
 bench all-reduce --ranks 2 >artifacts/benchmarks/all-reduce.jsonl
 say "Start: from the process to the end of the first step"
 bench start --ranks 2 >artifacts/benchmarks/start.jsonl
+say "Checkpoints: saving and loading 500 MB"
+bench checkpoint >artifacts/benchmarks/checkpoint.jsonl

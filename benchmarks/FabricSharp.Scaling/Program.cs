@@ -2,6 +2,7 @@
 //   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- ddp --ranks 2
 //   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- all-reduce --ranks 2
 //   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- start --ranks 2
+//   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- checkpoint --folder FOLDER
 //   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- machine
 // Each prints a table on standard error and one JSON line per row on standard output.
 using System.CommandLine;
@@ -21,6 +22,11 @@ var allReduce = new Command("all-reduce", "All-reduce of float32 by size.") { ra
 allReduce.SetAction(result => AllReduceBenchmark.Run(result.GetValue(ranks), result.GetValue(sizes)!));
 var start = new Command("start", "From the start of the process to the end of the first step.") { ranks };
 start.SetAction(result => StartBenchmark.Run(result.GetValue(ranks)));
+var folder = new Option<string>("--folder") { DefaultValueFactory = _ => Path.Combine(Path.GetTempPath(), "fabric-checkpoint-benchmark"), Description = "A new folder on the disk to be measured; it is removed." };
+var megabytes = new Option<int>("--megabytes") { DefaultValueFactory = _ => 500, Description = "Size of the model." };
+var repetitions = new Option<int>("--rounds") { DefaultValueFactory = _ => 9, Description = "The variants take turns; the median counts." };
+var checkpoint = new Command("checkpoint", "Saving and loading a model, against the disk and against TorchSharp's own files.") { folder, megabytes, repetitions };
+checkpoint.SetAction(result => CheckpointBenchmark.Run(result.GetValue(folder)!, result.GetValue(megabytes), result.GetValue(repetitions)));
 var machine = new Command("machine", "What the numbers were measured on.");
 machine.SetAction(_ => Machine.Print());
-return new RootCommand("Benchmarks of FabricSharp with several ranks.") { ddp, allReduce, start, machine }.Parse(args).Invoke();
+return new RootCommand("Benchmarks of FabricSharp with several ranks.") { ddp, allReduce, start, checkpoint, machine }.Parse(args).Invoke();

@@ -1,6 +1,8 @@
 using System.Runtime.ExceptionServices;
 using FabricSharp.Checkpointing;
+using FabricSharp.Data;
 using FabricSharp.DataParallel;
+using FabricSharp.Precision;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -9,6 +11,11 @@ namespace FabricSharp;
 /// <summary>Saving and loading.</summary>
 public sealed partial class Fabric
 {
+    /// <summary>How long <see cref="Dispose"/> waits for a save that is under way.</summary>
+    private static readonly TimeSpan DisposeLimit = TimeSpan.FromMinutes(5);
+
+    private PendingSave? _pendingSave;
+
     /// <summary>
     /// Saves <paramref name="state"/> as a checkpoint. Rank 0 writes, all ranks return together, and a failure is thrown on every rank.
     /// Collective.
@@ -21,21 +28,56 @@ public sealed partial class Fabric
     /// <param name="state">
     /// By a name each: modules (parameters and persistent buffers; tied tensors once), optimizers (TorchSharp's, except LBFGS, also shared out by <see cref="ShardOptimizer(IEnumerable{Parameter}, Func{IEnumerable{Parameter}, optim.Optimizer})"/>), dense tensors of
     /// float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8 or bool, and values that System.Text.Json can write. What <c>Setup</c>
-    /// gave back is saved as its original, so that the checkpoint loads with or without Fabric's wrappers and with any number of ranks.
+    /// gave back is saved as its original, so that the checkpoint loads with or without Fabric's wrappers and with any number of ranks. Further:
+    /// TorchSharp's learning-rate schedulers, <see cref="GradScaler"/>, the loaders of <c>SetupDataLoaders</c> (their position),
+    /// <see cref="DistributedSampler"/> (its epoch) and <see cref="RandomState"/>; of loaders and random states each rank's own is saved. The same
+    /// names on every rank.
     /// </param>
-    /// <exception cref="ArgumentException">Something cannot be saved, or <paramref name="path"/> is a folder that is no checkpoint.</exception>
-    /// <exception cref="CheckpointException">Writing failed on rank 0. What was at <paramref name="path"/> before is unchanged.</exception>
-    public void Save(string path, Dictionary<string, object?> state)
+    /// <param name="filter">
+    /// By names of <paramref name="state"/>, functions that tell of each tensor of a module, or item of a dictionary, by name and value whether to save it:
+    /// <c>new() { ["model"] = (name, value) => name.StartsWith("head") }</c>. They run on rank 0. <value>Default null: everything is saved.</value>
+    /// </param>
+    /// <param name="keepLast">
+    /// Keeps so many checkpoints of the family, this one included, and removes the older ones once this one is complete: the complete checkpoints beside
+    /// it whose names differ from its own in the number at the end only, and have a smaller one. <value>Default null: nothing is removed.</value>
+    /// </param>
+    /// <exception cref="ArgumentException">Something cannot be saved, or <paramref name="path"/> is a folder that is no checkpoint, or has no number that <paramref name="keepLast"/> needs.</exception>
+    /// <exception cref="CheckpointException">Writing failed on rank 0, or there is no room. What was at <paramref name="path"/> before is unchanged.</exception>
+    public void Save(string path, Dictionary<string, object?> state, Dictionary<string, Func<string, object, bool>>? filter = null, int? keepLast = null)
     {
-        ArgumentException.ThrowIfNullOrWhiteSpace(path);
-        ArgumentNullException.ThrowIfNull(state);
         RequireLaunched(nameof(Save));
+        FinishPendingSave();
+        ArgumentNullException.ThrowIfNull(state);
         Consolidate(state);
+        var (request, ranks) = Prepare(path, state, filter, keepLast);
         Together(() =>
         {
             if (IsGlobalZero)
-                CheckpointWriter.Write(path, state);
+                CheckpointWriter.Write(request.Place, request.Entries(ranks), keepLast);
         });
+    }
+
+    /// <summary>
+    /// Like <see cref="Save"/>, but returns as soon as everything that is to be saved was copied; rank 0 writes the copies on a thread of its own, and
+    /// training goes on. At most one save is under way: a further save or a load waits for it first. Collective.
+    /// </summary>
+    /// <remarks>
+    /// The copies take as much of the CPU's memory on rank 0 as the tensors that are saved, until they are written. A process that ends before that
+    /// leaves the old checkpoint. <see cref="Dispose"/> waits, at most 5 minutes.
+    /// </remarks>
+    /// <inheritdoc cref="Save"/>
+    /// <returns>What to wait for. It need not be waited for: the next save or load throws what went wrong.</returns>
+    public PendingSave SaveAsync(string path, Dictionary<string, object?> state, Dictionary<string, Func<string, object, bool>>? filter = null, int? keepLast = null)
+    {
+        RequireLaunched(nameof(SaveAsync));
+        FinishPendingSave();
+        ArgumentNullException.ThrowIfNull(state);
+        Consolidate(state);
+        var (request, ranks) = Prepare(path, state, filter, keepLast);
+        Together(() => _pendingSave = IsGlobalZero
+            ? PendingSave.Begin(request.Place, Copies(request.Entries(ranks)), keepLast, FinishSave)
+            : PendingSave.OfOtherRank(request.Place, FinishSave));
+        return _pendingSave!;
     }
 
     /// <summary>
@@ -61,18 +103,25 @@ public sealed partial class Fabric
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(path);
         RequireLaunched(nameof(Load));
-        return LoadTogether(() => LoadPlan.ForState(path, state, strict), plan => plan.Apply());
+        FinishPendingSave();
+        return LoadTogether(() => LoadPlan.ForState(path, state, strict, new RankOf(GlobalRank, WorldSize)), plan =>
+        {
+            if (IsGlobalZero)
+                WarnOnce(plan.Warnings);
+            return plan.Apply();
+        });
     }
 
     /// <summary>Loads the values of a module from a file that holds just them. In place; checked first, as in <see cref="Load"/>. Collective.</summary>
     /// <param name="path">A <c>.safetensors</c> file (of Python as well), or a checkpoint with exactly one module.</param>
     /// <param name="module">As it is, or as <c>Setup</c> gave it back.</param>
     /// <param name="strict">False skips names that only one side has. <value>Default true.</value></param>
+    /// <returns>The names that were skipped.</returns>
     /// <exception cref="CheckpointException">The file is missing, corrupt, or does not fit.</exception>
-    public void LoadRaw(string path, nn.Module module, bool strict = true)
+    public IncompatibleKeys LoadRaw(string path, nn.Module module, bool strict = true)
     {
         ArgumentNullException.ThrowIfNull(module);
-        LoadRawObject(path, module, strict);
+        return LoadRawObject(path, module, strict)!;
     }
 
     /// <summary>Loads the state of an optimizer from a file that holds just it. Checked first, as in <see cref="Load"/>. Collective.</summary>
@@ -94,15 +143,97 @@ public sealed partial class Fabric
                 optimizer.ConsolidateState(to: 0);
     }
 
-    private void LoadRawObject(string path, object target, bool strict)
+    private IncompatibleKeys? LoadRawObject(string path, object target, bool strict)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(path);
         RequireLaunched(nameof(LoadRaw));
-        LoadTogether(() => LoadPlan.ForOne(path, target, strict), plan =>
+        FinishPendingSave();
+        return LoadTogether(() => LoadPlan.ForOne(path, target, strict), plan =>
         {
             plan.ApplyOnly();
-            return true;
+            return plan.Incompatible;
         });
+    }
+
+    /// <summary>Checks what was asked for, and gives rank 0 what each rank has of its own.</summary>
+    private (SaveRequest Request, IReadOnlyList<byte[]> Ranks) Prepare(
+        string path, Dictionary<string, object?> state, Dictionary<string, Func<string, object, bool>>? filter, int? keepLast)
+    {
+        SaveRequest? request = null;
+        byte[] own = [];
+        Together(() => (request, own) = (new SaveRequest(path, state, filter, keepLast), RankParts.Of(state)));
+        return (request!, AllGatherBytes(own));
+    }
+
+    private byte[][] AllGatherBytes(byte[] own)
+    {
+        if (Strategy.Group is null)
+            return [own];
+        using var length = tensor(new[] { (long)own.Length });
+        using var lengths = AllGather(length);
+        var sizes = lengths.data<long>().ToArray();
+        if (sizes.Max() == 0)
+            return [.. sizes.Select(_ => Array.Empty<byte>())];
+        Array.Resize(ref own, (int)sizes.Max());
+        using var padded = tensor(own, ScalarType.Byte);
+        using var all = AllGather(padded);
+        var bytes = all.data<byte>().ToArray();
+        return [.. sizes.Select((size, rank) => bytes.AsSpan(rank * own.Length, (int)size).ToArray())];
+    }
+
+    private static List<SavedEntry> Copies(IReadOnlyList<SavedEntry> entries)
+    {
+        var copies = new List<SavedEntry>(entries.Count);
+        try
+        {
+            foreach (var entry in entries)
+                copies.Add(entry.Snapshot());
+            return copies;
+        }
+        catch
+        {
+            PendingSave.DisposeAll(copies);
+            throw;
+        }
+    }
+
+    private void FinishPendingSave() => _pendingSave?.Wait();
+
+    /// <summary>Tells every rank how the save ended, once. Collective.</summary>
+    private void FinishSave(PendingSave save, TimeSpan limit)
+    {
+        if (save.IsFinished)
+            return;
+        RequireLaunched(nameof(PendingSave.Wait));
+        var isOver = true;
+        try
+        {
+            Together(() => save.FinishLocally(limit));
+        }
+        catch
+        {
+            isOver = Broadcast(save.IsCompleted); // else the limit has passed: it can be waited for again
+            throw;
+        }
+        finally
+        {
+            save.IsFinished = isOver;
+            _pendingSave = isOver ? null : save;
+        }
+    }
+
+    /// <summary>Without the other ranks, which may have left already.</summary>
+    private void EndPendingSave()
+    {
+        try
+        {
+            if (_pendingSave is { IsFinished: false } save)
+                save.FinishLocally(DisposeLimit);
+        }
+        catch (Exception e)
+        {
+            Console.Error.WriteLine($"FabricSharp: rank {GlobalRank}: {e.Message}");
+        }
     }
 
     /// <summary>No rank begins to change anything before all have found the checkpoint sound, and none goes on before all have loaded.</summary>

@@ -112,6 +112,7 @@ public sealed partial class Fabric : IDisposable
         if (_disposed)
             return;
         _disposed = true;
+        EndPendingSave();
         _handlers.ForEach(handler => handler.Dispose());
         Strategy.Dispose();
         _store?.Dispose();

@@ -31,6 +31,9 @@ internal static class Scenario
         ["whole-batch"] = WholeBatch.Run,
         ["sharded-optimizer"] = ShardedOptimizer.Run,
         ["seeded"] = Seeded.Run,
+        ["save-loop"] = SaveLoop.Run,
+        ["save-fails"] = SaveLoop.Failing,
+        ["resume"] = Resuming.Run,
     };
 
     public static Action<Settings> Find(string name) =>

@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using Microsoft.Win32.SafeHandles;
 
 namespace FabricSharp.Checkpointing;
@@ -115,23 +114,8 @@ internal sealed class CheckpointFolder : IDisposable
             var length = RandomAccess.GetLength(_files[file.Name]);
             if (length != file.Size)
                 throw new CheckpointException($"'{PathOf(file.Name)}' has {length} bytes instead of {file.Size}: it is truncated or was changed after it was saved.");
-            if (!ChecksumOf(file).Equals(file.Sha256, StringComparison.OrdinalIgnoreCase))
-                throw new CheckpointException($"'{PathOf(file.Name)}' is corrupt: its SHA-256 checksum is not the one of the manifest. It was changed after it was saved, or the disk is failing.");
+            if (!FileChecksum.Of(_files[file.Name], PathOf(file.Name), file.Size).Equals(file.XxHash128, StringComparison.OrdinalIgnoreCase))
+                throw new CheckpointException($"'{PathOf(file.Name)}' is corrupt: its checksum is not the one of the manifest. It was changed after it was saved, or the disk is failing.");
         }
-    }
-
-    private string ChecksumOf(ManifestFile file)
-    {
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        var buffer = new byte[1 << 20];
-        for (var done = 0L; done < file.Size;)
-        {
-            var piece = buffer.AsSpan(0, (int)Math.Min(buffer.Length, file.Size - done));
-            TensorBytes.ReadExactly(_files[file.Name], PathOf(file.Name), piece, done);
-            hash.AppendData(piece);
-            done += piece.Length;
-        }
-
-        return Convert.ToHexString(hash.GetHashAndReset());
     }
 }

@@ -6,8 +6,8 @@ namespace FabricSharp.Checkpointing;
 /// <summary>One file of a checkpoint.</summary>
 /// <param name="Name">Its name within the folder.</param>
 /// <param name="Size">In bytes.</param>
-/// <param name="Sha256">64 hexadecimal digits.</param>
-internal sealed record ManifestFile(string Name, long Size, string Sha256);
+/// <param name="XxHash128">The checksum of <see cref="FileChecksum"/>: 32 hexadecimal digits.</param>
+internal sealed record ManifestFile(string Name, long Size, string XxHash128);
 
 /// <summary>The list of a checkpoint's files, itself <c>manifest.json</c>. It is written last.</summary>
 /// <param name="Format">Tells a checkpoint from other folders.</param>
@@ -52,8 +52,8 @@ internal sealed partial record CheckpointManifest(string Format, int Version, IR
         if (Version != CurrentVersion)
             throw new CheckpointException($"'{path}' has version {Version}; this FabricSharp reads version {CurrentVersion}. Read it with a newer FabricSharp.");
         foreach (var file in Files)
-            if (file is null || !SafeName().IsMatch(file.Name) || file.Size < 0 || !Digest().IsMatch(file.Sha256))
-                throw new CheckpointException($"'{path}' is corrupt: it lists the file '{file?.Name}' of {file?.Size} bytes and SHA-256 '{file?.Sha256}'. A name is one of this folder, made of letters, digits, '_', '-' and '.'.");
+            if (file is null || !SafeName().IsMatch(file.Name) || file.Size < 0 || !Digest().IsMatch(file.XxHash128))
+                throw new CheckpointException($"'{path}' is corrupt: it lists the file '{file?.Name}' of {file?.Size} bytes and XXH3 '{file?.XxHash128}'. A name is one of this folder, made of letters, digits, '_', '-' and '.'.");
         if (Files.GroupBy(file => file.Name).FirstOrDefault(same => same.Count() > 1) is { } twice)
             throw new CheckpointException($"'{path}' is corrupt: it lists '{twice.Key}' twice.");
     }
@@ -62,6 +62,6 @@ internal sealed partial record CheckpointManifest(string Format, int Version, IR
     [GeneratedRegex(@"\A[A-Za-z0-9_][A-Za-z0-9_.-]*\z")]
     private static partial Regex SafeName();
 
-    [GeneratedRegex(@"\A[0-9a-fA-F]{64}\z")]
+    [GeneratedRegex(@"\A[0-9a-fA-F]{32}\z")]
     private static partial Regex Digest();
 }

@@ -5,24 +5,27 @@ namespace FabricSharp.Checkpointing;
 /// <summary>
 /// The place of a checkpoint in the file system, and how a new one replaces an old one. Beside <c>NAME</c> there may be:
 /// <list type="bullet">
-/// <item><c>NAME.RANDOM.tmp</c>, one that is being written, or a part that a killed process left; never read.</item>
+/// <item><c>NAME.RANDOM.tmp</c>, one that is being written, or a part that a killed process left; never read. Whether its writer lives is told by a lock
+/// on <c>NAME.RANDOM.lock</c> (<see cref="Leftovers"/>).</item>
+/// <item><c>NAME.RANDOM.removed</c>, one that is being removed; never read.</item>
 /// <item><c>NAME.fabric-old</c>, the complete old one, while the new one takes its place. Where <c>NAME</c> is missing (the process died between the two
 /// renames) it <i>is</i> the checkpoint; where <c>NAME</c> exists it is waste. The next save removes it once <c>NAME</c> is in place.</item>
 /// </list>
 /// </summary>
 internal sealed class CheckpointPlace
 {
-    private readonly string _parent;
-
     public CheckpointPlace(string path)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(path);
         Path = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(path));
-        _parent = System.IO.Path.GetDirectoryName(Path) ?? throw new ArgumentException($"'{path}' is the root of a file system and cannot be a checkpoint. Name a folder below it.", nameof(path));
+        Parent = System.IO.Path.GetDirectoryName(Path) ?? throw new ArgumentException($"'{path}' is the root of a file system and cannot be a checkpoint. Name a folder below it.", nameof(path));
     }
 
     /// <summary>The full path.</summary>
     public string Path { get; }
+
+    /// <summary>The folder that it is in.</summary>
+    public string Parent { get; }
 
     /// <summary>Where the old one waits while it is replaced.</summary>
     public string OldPath => Path + ".fabric-old";
@@ -44,8 +47,9 @@ internal sealed class CheckpointPlace
     public void Write(Action<string> fill)
     {
         RequireReplaceable();
-        Directory.CreateDirectory(_parent);
-        var temporary = $"{Path}.{Guid.NewGuid().ToString("N")[..12]}.tmp";
+        Directory.CreateDirectory(Parent);
+        var temporary = $"{Path}.{NewName()}.tmp";
+        using var living = Leftovers.Lock(temporary);
         try
         {
             Directory.CreateDirectory(temporary);
@@ -81,8 +85,22 @@ internal sealed class CheckpointPlace
             throw;
         }
 
-        FlushFolder(_parent);
+        FlushFolder(Parent);
     }
+
+    /// <summary>Removes the checkpoint in one moment, so that no part of it is ever taken for a whole.</summary>
+    public void Remove()
+    {
+        foreach (var path in new[] { OldPath, Path }) // the old one first: alone it would be the checkpoint
+            if (Exists(path))
+            {
+                var removed = $"{Path}.{NewName()}.removed";
+                Directory.Move(path, removed);
+                TryDelete(removed);
+            }
+    }
+
+    private static string NewName() => Guid.NewGuid().ToString("N")[..12];
 
     /// <summary>Saving removes what was there before: that must not hit a folder of something else.</summary>
     private void RequireReplaceable()
@@ -102,7 +120,7 @@ internal sealed class CheckpointPlace
     }
 
     /// <summary>What cannot be removed is waste, not an error: the checkpoint is where it should be.</summary>
-    private static void TryDelete(string path)
+    internal static void TryDelete(string path)
     {
         try
         {

@@ -6,8 +6,8 @@ namespace FabricSharp.Checkpointing;
 /// <summary>An entry of a checkpoint that is open.</summary>
 /// <param name="Key">The user's name for it.</param>
 /// <param name="Kind">What it is.</param>
-/// <param name="File">Where its tensors are; null for <see cref="EntryKind.Value"/>.</param>
-/// <param name="Value">For <see cref="EntryKind.Value"/>.</param>
+/// <param name="File">Where its tensors are; null for the kinds that are JSON.</param>
+/// <param name="Value">For the kinds that are JSON.</param>
 internal sealed record StoredEntry(string Key, EntryKind Kind, SafetensorsFile? File, JsonElement Value)
 {
     /// <summary>A new object with what was saved: tensors, a dictionary of tensors, or JSON.</summary>
@@ -101,7 +101,7 @@ internal sealed class CheckpointReader : IDisposable
     {
         var kindName = element.GetProperty("kind").GetString();
         var kind = CheckpointWriter.ParseKind(kindName) ?? throw new JsonException($"the entry '{key}' is of the unknown kind '{kindName}'");
-        if (kind == EntryKind.Value)
+        if (kind is not (EntryKind.Module or EntryKind.Optimizer or EntryKind.Tensor))
             return new StoredEntry(key, kind, null, element.GetProperty("value").Clone());
         var name = element.GetProperty("file").GetString() ?? throw new JsonException($"the entry '{key}' has no file");
         if (!_files.TryGetValue(folder.PathOf(name), out var file))

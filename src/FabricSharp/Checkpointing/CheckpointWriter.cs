@@ -12,15 +12,24 @@ internal static partial class CheckpointWriter
 
     /// <exception cref="ArgumentException">Something cannot be saved; nothing was written.</exception>
     /// <exception cref="CheckpointException">Writing failed; the old checkpoint is as before.</exception>
-    public static void Write(string path, IReadOnlyDictionary<string, object?> state)
+    public static void Write(string path, IReadOnlyDictionary<string, object?> state) =>
+        Write(new CheckpointPlace(path), SavedEntry.OfAll(state, filter: null, [RankParts.Of(state)]), keepLast: null);
+
+    /// <param name="place">Where to.</param>
+    /// <param name="entries">What.</param>
+    /// <param name="keepLast">How many of the family stay, this one included; null leaves the others alone.</param>
+    /// <exception cref="CheckpointException">Writing failed; the old checkpoint is as before.</exception>
+    public static void Write(CheckpointPlace place, IReadOnlyList<SavedEntry> entries, int? keepLast)
     {
-        var place = new CheckpointPlace(path);
-        var entries = state.Select(entry => SavedEntry.Of(entry.Key, entry.Value)).ToList();
         try
         {
+            Leftovers.RemoveBeside(place);
+            FreeSpace.Require(place, SizeOf(entries));
             place.Write(folder => WriteFiles(folder, entries));
+            if (keepLast is { } count)
+                CheckpointFamily.Of(place).RemoveOlderThanLast(count);
         }
-        catch (Exception e) when (e is not ArgumentException and not CheckpointException)
+        catch (Exception e) when (e is ArgumentOutOfRangeException or (not ArgumentException and not CheckpointException)) // a file larger than the system allows is out of range for .NET
         {
             throw new CheckpointException($"The checkpoint '{place.Path}' could not be saved: {e.Message} What was there before is unchanged.", e);
         }
@@ -29,6 +38,10 @@ internal static partial class CheckpointWriter
     public static string NameOf(EntryKind kind) => JsonNamingPolicy.CamelCase.ConvertName(kind.ToString());
 
     public static EntryKind? ParseKind(string? name) => Array.FindIndex(Enum.GetValues<EntryKind>(), kind => NameOf(kind) == name) is >= 0 and var index ? Enum.GetValues<EntryKind>()[index] : null;
+
+    /// <summary>A little too large: headers and JSON are not known before they are made.</summary>
+    private static long SizeOf(IReadOnlyList<SavedEntry> entries) =>
+        (64 << 10) + entries.Sum(entry => 1024 + entry.Bytes + 256L * entry.Tensors.Count + (entry.HasTensors ? entry.Metadata.Sum(text => text.Value.Length) : entry.Value.GetRawText().Length));
 
     private static void WriteFiles(string folder, IReadOnlyList<SavedEntry> entries)
     {
@@ -79,7 +92,7 @@ internal static partial class CheckpointWriter
     {
         writer.WriteStartObject(entry.Key);
         writer.WriteString("kind", NameOf(entry.Kind));
-        if (entry.Kind == EntryKind.Value)
+        if (!entry.HasTensors)
         {
             writer.WritePropertyName("value");
             entry.Value.WriteTo(writer);

@@ -33,6 +33,16 @@ internal static class ModuleState
         };
     }
 
+    /// <summary>The names that only the module or only the file has.</summary>
+    public static IncompatibleKeys Compare(nn.Module module, SafetensorsFile file)
+    {
+        var groups = Groups(module);
+        var known = groups.SelectMany(group => group.Names).ToHashSet();
+        return new IncompatibleKeys(
+            [.. groups.Where(group => !group.Names.Exists(file.Tensors.ContainsKey)).Select(group => group.Names[0])],
+            [.. file.Tensors.Keys.Where(name => !known.Contains(name))]);
+    }
+
     /// <summary>One line when a stored tensor cannot be copied into <paramref name="target"/>.</summary>
     public static IEnumerable<string> Difference(string name, StoredTensor stored, Tensor target)
     {

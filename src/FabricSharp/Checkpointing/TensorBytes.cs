@@ -7,13 +7,22 @@ namespace FabricSharp.Checkpointing;
 /// <summary>Tensors to and from files without a copy in managed memory, piece by piece, so that their size does not matter.</summary>
 internal static unsafe class TensorBytes
 {
-    private const long Piece = 4 << 20;
+    private const long Piece = 1 << 20;
+
+    /// <summary>Tensors that cannot be read or written where they are go through a copy of at most so many bytes at a time.</summary>
+    private const long Staging = 16 << 20;
 
     /// <summary>Hands the elements of <paramref name="tensor"/> over in row-major order, wherever and however they lie.</summary>
     public static void Write(Tensor tensor, HashedFile file)
     {
         using var scope = NewDisposeScope();
-        var plain = tensor.detach().cpu().contiguous();
+        using var gradientsOff = no_grad();
+        ForEachPart(tensor.detach(), part => WritePart(part, file));
+    }
+
+    private static void WritePart(Tensor part, HashedFile file)
+    {
+        var plain = part.cpu().contiguous();
         var length = plain.NumberOfElements * plain.ElementSize;
         var start = length == 0 ? null : AddressOf(plain);
         for (var done = 0L; done < length; done += Piece)
@@ -30,11 +39,17 @@ internal static unsafe class TensorBytes
             return;
         using var scope = NewDisposeScope();
         using var gradientsOff = no_grad();
-        if (target.device_type != TorchSharp.DeviceType.CPU || !target.is_contiguous())
+        if (!LiesPlainly(target))
         {
-            var staging = empty(stored.Shape, stored.Type);
-            Fill(stored, handle, file, staging);
-            target.copy_(staging);
+            var offset = stored.Offset;
+            ForEachPart(target, part =>
+            {
+                var staging = empty(part.shape, part.dtype);
+                var here = stored with { Offset = offset, Length = part.NumberOfElements * part.ElementSize };
+                Fill(here, handle, file, staging);
+                part.copy_(staging);
+                offset += here.Length;
+            });
             return;
         }
 
@@ -51,6 +66,28 @@ internal static unsafe class TensorBytes
             if (count == 0)
                 throw new CheckpointException($"'{file}' is truncated: it ends at byte {offset + done}, where {buffer.Length - done} more were expected.");
             done += count;
+        }
+    }
+
+    private static bool LiesPlainly(Tensor tensor) => tensor.device_type == TorchSharp.DeviceType.CPU && tensor.is_contiguous();
+
+    /// <summary>Views that are one after the other the whole, each small or with its elements in a row in the CPU's memory.</summary>
+    private static void ForEachPart(Tensor tensor, Action<Tensor> action)
+    {
+        using var scope = NewDisposeScope();
+        var bytes = tensor.NumberOfElements * tensor.ElementSize;
+        if (LiesPlainly(tensor) || bytes <= Staging || tensor.dim() == 0)
+        {
+            action(tensor);
+            return;
+        }
+
+        var (rows, rowBytes) = (tensor.shape[0], bytes / tensor.shape[0]);
+        var step = Math.Max(1, Staging / rowBytes);
+        for (var row = 0L; row < rows; row += step)
+        {
+            using var part = NewDisposeScope();
+            ForEachPart(rowBytes > Staging ? tensor.select(0, row) : tensor.narrow(0, row, Math.Min(step, rows - row)), action);
         }
     }
 

@@ -16,6 +16,7 @@ internal sealed class BatchEnumerator<T, S> : IEnumerator<S>
     private readonly Func<long, ulong>? _seedOf;
     private readonly bool _handsOver;
     private readonly IEnumerator<S> _batches;
+    private readonly EpochProgress? _progress;
     private ExceptionDispatchInfo? _failure;
 
     /// <param name="source">What the batches are made as.</param>
@@ -23,8 +24,10 @@ internal sealed class BatchEnumerator<T, S> : IEnumerator<S>
     /// <param name="device">Where batches are brought; null leaves them.</param>
     /// <param name="seedOf">The seed of an item; null where there is none.</param>
     /// <param name="handsOver">Whether the caller disposes batches (see <see cref="Disposables"/>), because it may ask for the next one early.</param>
-    public BatchEnumerator(DataLoader<T, S> source, IEnumerable<long> items, Device? device, Func<long, ulong>? seedOf, bool handsOver)
+    /// <param name="progress">Told of each batch; null where the caller tells, because it asks for batches early.</param>
+    public BatchEnumerator(DataLoader<T, S> source, IEnumerable<long> items, Device? device, Func<long, ulong>? seedOf, bool handsOver, EpochProgress? progress)
     {
+        _progress = progress;
         _source = source;
         _device = device;
         _seedOf = seedOf;
@@ -46,12 +49,17 @@ internal sealed class BatchEnumerator<T, S> : IEnumerator<S>
         _failure?.Throw();
         var more = _batches.MoveNext();
         _failure?.Throw();
+        _progress?.Advance(toABatch: more);
         return more;
     }
 
     public void Reset() => throw new NotSupportedException("An epoch cannot be rewound: enumerate the loader again, which is the next epoch.");
 
-    public void Dispose() => _batches.Dispose();
+    public void Dispose()
+    {
+        _progress?.End();
+        _batches.Dispose();
+    }
 
     private T Item(long index)
     {

@@ -48,6 +48,12 @@ public sealed class DistributedSampler : IEpochSampler
     /// <summary>The number of items of this rank's share, the same on every rank.</summary>
     public long Count { get; }
 
+    /// <summary>The number of ranks that share an epoch.</summary>
+    internal int Replicas => _numReplicas;
+
+    /// <summary>What the orders are drawn from; null where they are not shuffled.</summary>
+    internal long? ShuffleSeed => _shuffle ? _seed : null;
+
     /// <summary>The epoch that the next enumeration draws the order of. <value>Default 0.</value></summary>
     public int Epoch { get; private set; }
 

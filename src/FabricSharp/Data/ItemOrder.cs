@@ -12,6 +12,9 @@ internal abstract class ItemOrder
     /// <summary>The sampler that shards or shuffles, if it is one of ours.</summary>
     public virtual DistributedSampler? Sampler => null;
 
+    /// <summary>How many ranks share an epoch's items.</summary>
+    public virtual int Replicas => 1;
+
     /// <summary>The epoch that is drawn next.</summary>
     public int NextEpoch { get; set; }
 

@@ -10,6 +10,7 @@ internal sealed class PrefetchingEnumerator<T, S> : IEnumerator<S>
 {
     private readonly BatchEnumerator<T, S> _source;
     private readonly bool _disposesBatches;
+    private readonly EpochProgress _progress;
     private readonly BlockingCollection<Ready> _ready = [];
 
     /// <summary>Room for batches that are made or being made.</summary>
@@ -23,9 +24,11 @@ internal sealed class PrefetchingEnumerator<T, S> : IEnumerator<S>
     /// <param name="source">Makes the batches and hands them over; disposed with this.</param>
     /// <param name="ahead">How many batches are made ahead, at least 1.</param>
     /// <param name="disposesBatches">Whether a batch ends when the next one is asked for. One that nobody asked for always does.</param>
-    public PrefetchingEnumerator(BatchEnumerator<T, S> source, int ahead, bool disposesBatches)
+    /// <param name="progress">Told of each batch that is handed out.</param>
+    public PrefetchingEnumerator(BatchEnumerator<T, S> source, int ahead, bool disposesBatches, EpochProgress progress)
     {
         _source = source;
+        _progress = progress;
         _disposesBatches = disposesBatches;
         _room = new SemaphoreSlim(ahead);
         var gradients = is_grad_enabled(); // a new thread begins with its own
@@ -44,9 +47,11 @@ internal sealed class PrefetchingEnumerator<T, S> : IEnumerator<S>
         if (!_ready.TryTake(out _current, Timeout.Infinite))
         {
             _failure?.Throw();
+            _progress.Advance(toABatch: false);
             return false;
         }
 
+        _progress.Advance(toABatch: true);
         _room.Release();
         return true;
     }
@@ -59,6 +64,7 @@ internal sealed class PrefetchingEnumerator<T, S> : IEnumerator<S>
         if (_disposed)
             return;
         _disposed = true;
+        _progress.End();
         _end.Cancel();
         _thread.Join();
         DisposeCurrent();

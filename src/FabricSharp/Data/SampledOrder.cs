@@ -7,6 +7,8 @@ internal sealed class SampledOrder(DistributedSampler sampler) : ItemOrder
 
     public override DistributedSampler Sampler => sampler;
 
+    public override int Replicas => sampler.Replicas;
+
     protected override IEnumerable<long> Draw(int epoch)
     {
         sampler.SetEpoch(epoch);

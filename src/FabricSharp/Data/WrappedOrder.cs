@@ -9,6 +9,8 @@ internal sealed class WrappedOrder(IEnumerable<long> sampler, Shard shard) : Ite
 
     public override long Count => Positions(Length).Count;
 
+    public override int Replicas => shard.Replicas;
+
     /// <summary>
     /// A sampler that does not know its length is asked for the next epoch's items ahead of time: drawing them once more would take a
     /// sampler with a random state out of step with the other ranks.

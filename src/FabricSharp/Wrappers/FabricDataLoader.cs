@@ -15,11 +15,17 @@ namespace FabricSharp;
 /// Each enumeration is one epoch: the first is epoch 0, and a new one is the next epoch even if the one before was left early. Shuffled orders
 /// depend on the epoch and the seed alone, so ranks that enumerate equally often agree on them. Enumerations that run at the same time are
 /// independent. A batch is disposed when the next one is asked for, unless the original was made with <c>disposeBatch: false</c>.
+/// In a checkpoint a loader is the position of its latest enumeration: loading it makes the next enumeration go on with the batch after that.
 /// </remarks>
-public sealed class FabricDataLoader<T, S> : IEnumerable<S>, IDisposable
+public sealed class FabricDataLoader<T, S> : IEnumerable<S>, IDisposable, IResumableLoader
 {
     private readonly ItemOrder _order;
     private readonly ItemSeeds? _seeds;
+    private EpochProgress? _latest;
+
+    /// <summary>The batches of the next epoch that a resumed run has behind it.</summary>
+    private long _batchesToSkip;
+
     private bool _disposed;
 
     internal FabricDataLoader(DataLoader<T, S> loader, Shard shard, Device? device, ItemSeeds? seeds = null)
@@ -73,6 +79,48 @@ public sealed class FabricDataLoader<T, S> : IEnumerable<S>, IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(epoch);
         _order.NextEpoch = epoch;
+        _batchesToSkip = 0;
+    }
+
+    /// <summary>
+    /// Where the loader is: inside a loop over it, behind the batch that was handed out last; outside, at the beginning of the next epoch, whether
+    /// the one before was left early or not. Of several enumerations at the same time, the one that began last counts. Local.
+    /// </summary>
+    public DataLoaderState State
+    {
+        get
+        {
+            var (epoch, batches) = _latest is { HasEnded: false } latest ? (latest.Epoch, latest.Batches) : (_order.NextEpoch, _batchesToSkip);
+            return new DataLoaderState(epoch, batches, Loader.batch_size, _order.Replicas, Sampler?.ShuffleSeed);
+        }
+    }
+
+    /// <summary>
+    /// Makes the next enumeration go on where <paramref name="state"/> was taken: it is the rest of that epoch, and the items before are not read.
+    /// <see cref="Count"/> remains that of a whole epoch. A state of another number of ranks or batch size is translated; where the place lies
+    /// within a batch of this loader, that batch is visited as a whole, so that some items come twice in the epoch. Local; the same on every rank.
+    /// </summary>
+    /// <exception cref="ArgumentException">The state is impossible here: negative, beyond the epoch's end, or in an order drawn from another seed.</exception>
+    public void LoadState(DataLoaderState state)
+    {
+        var (here, _) = ((IResumableLoader)this).Translate(state);
+        _latest = null;
+        _order.NextEpoch = here.Epoch;
+        _batchesToSkip = here.Batches;
+    }
+
+    (DataLoaderState State, bool IsExact) IResumableLoader.Translate(DataLoaderState state)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        if (state.Epoch < 0 || state.Batches < 0 || state.BatchSize < 1 || state.Ranks < 1)
+            throw new ArgumentException($"{state} is no state of a data loader: epochs and batches count from 0, batch size and ranks from 1.", nameof(state));
+        if (state.Batches > 0 && state.Seed != Sampler?.ShuffleSeed)
+            throw new ArgumentException($"{state} lies in an epoch that was shuffled from the seed {TextOf(state.Seed)}, this loader shuffles from {TextOf(Sampler?.ShuffleSeed)}: it would visit other items. Call `Fabric.SeedEverything` with the same seed before `SetupDataLoaders`, and use the same sampler.", nameof(state));
+        var (batches, rest) = Int128.DivRem((Int128)state.Batches * state.BatchSize * state.Ranks, (Int128)Loader.batch_size * _order.Replicas);
+        var beyond = Sampler is null ? 0 : batches - Count;
+        if (beyond * Loader.batch_size * _order.Replicas >= (Int128)state.BatchSize * state.Ranks) // less than a batch: its last one was not full
+            throw new ArgumentException($"{state} lies beyond the end of this loader's epoch, which has {Count} batches of {Loader.batch_size} on {_order.Replicas} ranks: the data set is not the same.", nameof(state));
+        return (new DataLoaderState(state.Epoch, (long)(batches - Int128.Max(beyond, 0)), Loader.batch_size, _order.Replicas, Sampler?.ShuffleSeed), rest == 0);
     }
 
     /// <summary>Begins the next epoch. Local, but ranks have the same order only if they begin equally many.</summary>
@@ -80,10 +128,17 @@ public sealed class FabricDataLoader<T, S> : IEnumerable<S>, IDisposable
     public IEnumerator<S> GetEnumerator()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
+        _latest = new EpochProgress(_order.NextEpoch, _batchesToSkip);
         var epoch = _order.NextEpoch;
         Func<long, ulong>? seedOf = _seeds is { } seeds ? index => seeds.Of(epoch, index) : null;
-        var batches = new BatchEnumerator<T, S>(Loader, _order.DrawNext(), Device, seedOf, handsOver: Prefetch > 0);
-        return Prefetch > 0 ? new PrefetchingEnumerator<T, S>(batches, Prefetch, Loader.DisposeBatch) : batches;
+        var items = _order.DrawNext();
+        if (_batchesToSkip > 0)
+            items = Rest(items, checked(_batchesToSkip * Loader.batch_size));
+        _batchesToSkip = 0;
+        if (Prefetch == 0)
+            return new BatchEnumerator<T, S>(Loader, items, Device, seedOf, handsOver: false, _latest);
+        var batches = new BatchEnumerator<T, S>(Loader, items, Device, seedOf, handsOver: true, progress: null);
+        return new PrefetchingEnumerator<T, S>(batches, Prefetch, Loader.DisposeBatch, _latest);
     }
 
     IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
@@ -96,4 +151,22 @@ public sealed class FabricDataLoader<T, S> : IEnumerable<S>, IDisposable
         _disposed = true;
         Loader.Dispose();
     }
+
+    /// <summary>Begins at once, so that the order is that of this epoch.</summary>
+    private static IEnumerable<long> Rest(IEnumerable<long> items, long skipped)
+    {
+        var enumerator = items.GetEnumerator();
+        while (skipped > 0 && enumerator.MoveNext())
+            skipped--;
+        return RestOf(enumerator);
+    }
+
+    private static IEnumerable<long> RestOf(IEnumerator<long> begun)
+    {
+        using (begun)
+            while (begun.MoveNext())
+                yield return begun.Current;
+    }
+
+    private static string TextOf(long? seed) => seed is { } number ? $"{number}" : "none";
 }

@@ -116,7 +116,7 @@ public class ValueCheckpointTests
         }
     }
 
-    public static TheoryData<string> Unsavable => ["tensor in a list", "module in a dictionary", "scheduler", "complex", "cycle", "delegate", "reserved name", "disposed", "lbfgs"];
+    public static TheoryData<string> Unsavable => ["tensor in a list", "module in a dictionary", "scheduler in a list", "complex", "cycle", "delegate", "reserved name", "disposed", "lbfgs"];
 
     [Theory]
     [MemberData(nameof(Unsavable))]
@@ -133,7 +133,7 @@ public class ValueCheckpointTests
         {
             "tensor in a list" => new List<object> { ones(2) },
             "module in a dictionary" => new Dictionary<string, object> { ["m"] = net },
-            "scheduler" => optim.lr_scheduler.StepLR(optim.SGD(net.parameters(), 0.1), 1),
+            "scheduler in a list" => new List<object> { optim.lr_scheduler.StepLR(optim.SGD(net.parameters(), 0.1), 1) },
             "complex" => ones(2, ScalarType.ComplexFloat32),
             "cycle" => cycle,
             "delegate" => (Action)(() => { }),

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 
 namespace FabricSharp.Interop.Posix;
 
@@ -62,6 +63,20 @@ internal static unsafe partial class PosixApi
         Close(descriptor);
     }
 
+    /// <summary>Has the disk begin to write a part of a file, without waiting for it. Does nothing where the file system cannot.</summary>
+    public static void BeginWriteback(SafeFileHandle file, long offset, long length)
+    {
+        const uint SyncFileRangeWrite = 2;
+        SyncFileRange(file, offset, length, SyncFileRangeWrite);
+    }
+
+    /// <summary>Has the disk begin to read a part of a file into memory, without waiting for it. Does nothing where the file system cannot.</summary>
+    public static void BeginReading(SafeFileHandle file, long offset, long length)
+    {
+        const int WillNeed = 3;
+        Advise(file, offset, length, WillNeed);
+    }
+
     [StructLayout(LayoutKind.Sequential)]
     private struct Timespec
     {
@@ -85,6 +100,12 @@ internal static unsafe partial class PosixApi
 
     [LibraryImport("libc", EntryPoint = "fsync")]
     private static partial int FileSync(int descriptor);
+
+    [LibraryImport("libc", EntryPoint = "sync_file_range")]
+    private static partial int SyncFileRange(SafeFileHandle file, long offset, long length, uint flags);
+
+    [LibraryImport("libc", EntryPoint = "posix_fadvise")]
+    private static partial int Advise(SafeFileHandle file, long offset, long length, int advice);
 
     [LibraryImport("libc", EntryPoint = "close")]
     private static partial int Close(int descriptor);

@@ -1,0 +1,56 @@
+using static TorchSharp.torch;
+
+namespace FabricSharp.Checkpointing;
+
+/// <summary>
+/// Checkpoints of a program that has one process and no <see cref="Fabric"/>: the same files as <see cref="Fabric.Save"/> makes, readable by either.
+/// </summary>
+public static class Checkpoint
+{
+    /// <inheritdoc cref="Fabric.Save"/>
+    /// <summary>Saves <paramref name="state"/> as a checkpoint. Local.</summary>
+    public static void Save(string path, Dictionary<string, object?> state, Dictionary<string, Func<string, object, bool>>? filter = null, int? keepLast = null)
+    {
+        var request = new SaveRequest(path, state, filter, keepLast);
+        CheckpointWriter.Write(request.Place, request.Entries([RankParts.Of(state)]), keepLast);
+    }
+
+    /// <inheritdoc cref="Fabric.Load"/>
+    /// <summary>Loads a checkpoint into the objects of <paramref name="state"/>. Everything is checked first. Local.</summary>
+    public static IReadOnlyDictionary<string, object?> Load(string path, Dictionary<string, object?>? state = null, bool strict = true)
+    {
+        ArgumentException.ThrowIfNullOrWhiteSpace(path);
+        using var plan = LoadPlan.ForState(path, state, strict, RankOf.One);
+        foreach (var warning in plan.Warnings)
+            Console.Error.WriteLine($"FabricSharp: {warning}");
+        return plan.Apply();
+    }
+
+    /// <summary>Loads the values of one module, in place. Everything is checked first: when anything does not fit, nothing is changed. Local.</summary>
+    /// <param name="path">A checkpoint, or a <c>.safetensors</c> file.</param>
+    /// <param name="module">A plain module, or what <c>Setup</c> gave back.</param>
+    /// <param name="key">The module's name in the checkpoint. <value>Default null: the only module there is.</value></param>
+    /// <param name="strict">False skips names that only one side has; different shapes and element types are errors always. <value>Default true.</value></param>
+    /// <returns>The names that were skipped.</returns>
+    /// <exception cref="CheckpointException">The checkpoint is missing or corrupt or does not fit; the message names every tensor that does not.</exception>
+    public static IncompatibleKeys LoadModule(string path, nn.Module module, string? key = null, bool strict = true)
+    {
+        ArgumentException.ThrowIfNullOrWhiteSpace(path);
+        ArgumentNullException.ThrowIfNull(module);
+        using var plan = LoadPlan.ForOne(path, module, strict, key);
+        plan.ApplyOnly();
+        return plan.Incompatible!;
+    }
+
+    /// <summary>
+    /// Finds the checkpoint to resume from: of those named <paramref name="stem"/> and a number, the complete one with the largest number. What a
+    /// killed saver left is passed over. Local; files are not verified before they are loaded.
+    /// </summary>
+    /// <param name="stem">The path without its number, such as <c>"runs/a/step-"</c>.</param>
+    /// <returns>The full path; null where there is none.</returns>
+    public static string? Latest(string stem)
+    {
+        ArgumentException.ThrowIfNullOrWhiteSpace(stem);
+        return CheckpointFamily.Latest(stem);
+    }
+}
