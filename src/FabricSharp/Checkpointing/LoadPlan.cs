@@ -1,3 +1,4 @@
+using FabricSharp.Checkpointing.PyTorch;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Checkpointing;
@@ -23,8 +24,8 @@ internal sealed class LoadPlan : IDisposable
     /// <summary>For <c>LoadRaw</c>: the only module or optimizer of a checkpoint, or a bare file.</summary>
     public static LoadPlan ForOne(string path, object target, bool strict) => Make(path, plan =>
         plan._actions.Add(SavedEntry.Plain(target) is optim.Optimizer optimizer
-            ? OptimizerState.PlanLoad(optimizer, plan.OnlyFileOf(EntryKind.Optimizer))
-            : ModuleState.PlanLoad((nn.Module)SavedEntry.Plain(target)!, plan.OnlyFileOf(EntryKind.Module), strict)));
+            ? plan.PlanOptimizer(optimizer)
+            : plan.PlanModule((nn.Module)SavedEntry.Plain(target)!, plan._reader.OnlyFileOf(EntryKind.Module), strict)));
 
     /// <summary>Loads, and returns what nothing was loaded from.</summary>
     public IReadOnlyDictionary<string, object?> Apply()
@@ -62,7 +63,7 @@ internal sealed class LoadPlan : IDisposable
         }
         else if (strict)
         {
-            throw new CheckpointException($"The requested state contains a key '{key}' that does not exist in the loaded checkpoint '{_reader.Path}', which has: {Keys(_reader.Entries.Keys)}. To disable strict loading, set `strict: false`.");
+            throw new CheckpointException($"The requested state contains a key '{key}' that does not exist in the loaded checkpoint '{_reader.Path}', which has: {CheckpointReader.Keys(_reader.Entries.Keys)}.{(_reader.BareFile is null ? "" : " It holds the values of one module: LoadRaw loads them.")} To disable strict loading, set `strict: false`.");
         }
     }
 
@@ -71,9 +72,10 @@ internal sealed class LoadPlan : IDisposable
         switch (target)
         {
             case nn.Module module:
-                return ModuleState.PlanLoad(module, FileOf(entry, EntryKind.Module, "module"), strict);
+                return PlanModule(module, FileOf(entry, EntryKind.Module, "module"), strict);
             case optim.Optimizer optimizer:
-                return OptimizerState.PlanLoad(optimizer, FileOf(entry, EntryKind.Optimizer, "optimizer"));
+                var file = FileOf(entry, EntryKind.Optimizer, "optimizer");
+                return entry is TorchEntry torch ? PyTorchOptimizer.PlanLoad(optimizer, torch) : OptimizerState.PlanLoad(optimizer, file);
             case Tensor tensor:
                 return PlanTensor(entry.Key, FileOf(entry, EntryKind.Tensor, "tensor"), tensor);
             default:
@@ -82,26 +84,21 @@ internal sealed class LoadPlan : IDisposable
         }
     }
 
-    private SafetensorsFile FileOf(StoredEntry entry, EntryKind kind, string name) => entry.Kind == kind
+    /// <summary>Names in a file may be those of Python; a folder has the module's own.</summary>
+    private Action PlanModule(nn.Module module, TensorFile file, bool strict) => ModuleState.PlanLoad(module, _reader.IsFolder ? file : PythonNames.Fit(file, module), strict);
+
+    private Action PlanOptimizer(optim.Optimizer optimizer) => _reader.Entries.Values.OfType<TorchEntry>().Where(entry => entry.Kind == EntryKind.Optimizer).ToList() is [var torch]
+        ? PyTorchOptimizer.PlanLoad(optimizer, torch)
+        : OptimizerState.PlanLoad(optimizer, _reader.OnlyFileOf(EntryKind.Optimizer));
+
+    private TensorFile FileOf(StoredEntry entry, EntryKind kind, string name) => entry.Kind == kind
         ? entry.File!
         : throw new CheckpointException($"'{_reader.Path}' holds a {CheckpointWriter.NameOf(entry.Kind)} as '{entry.Key}', but state[\"{entry.Key}\"] is a {name}.");
 
-    private static Action PlanTensor(string key, SafetensorsFile file, Tensor tensor)
+    private static Action PlanTensor(string key, TensorFile file, Tensor tensor)
     {
         if (ModuleState.Difference(key, file.Tensors[key], tensor).FirstOrDefault() is { } difference)
             throw new CheckpointException($"'{file.Path}' does not fit: {difference}. Nothing was changed.");
         return () => file.Read(key, tensor);
     }
-
-    private SafetensorsFile OnlyFileOf(EntryKind kind)
-    {
-        if (_reader.BareFile is { } bare)
-            return bare;
-        var entries = _reader.Entries.Values.Where(entry => entry.Kind == kind).ToList();
-        if (entries.Count != 1)
-            throw new CheckpointException($"'{_reader.Path}' holds {entries.Count} entries of the kind {CheckpointWriter.NameOf(kind)} ({Keys(entries.Select(entry => entry.Key))}), LoadRaw needs exactly one. Use Load with the key, or LoadRaw with the path of a .safetensors file.");
-        return entries[0].File!;
-    }
-
-    private static string Keys(IEnumerable<string> keys) => string.Join(", ", keys.Select(key => $"'{key}'")) is { Length: > 0 } text ? text : "nothing";
 }

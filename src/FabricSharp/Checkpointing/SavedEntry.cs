@@ -17,6 +17,9 @@ internal enum EntryKind
 
     /// <summary>Anything that JSON can hold.</summary>
     Value,
+
+    /// <summary>Dictionaries and lists with tensors in them, which only files of PyTorch have.</summary>
+    Nested,
 }
 
 /// <summary>An entry on its way into a checkpoint.</summary>
