@@ -119,7 +119,7 @@ internal sealed class PickleMachine(PickleSource source, Func<object?, object> p
         if (length > MaxIntegerBytes)
             throw new FormatException($"an integer has {length} bytes, more than {MaxIntegerBytes}");
         var number = new BigInteger(source.ReadBytes(length));
-        return number >= long.MinValue && number <= long.MaxValue ? (long)number : number;
+        return number >= long.MinValue && number <= long.MaxValue ? (long)number : (object)number;
     }
 
     private void Push(object? value) => _stack.Add(value);

@@ -31,11 +31,13 @@ internal static class PythonNames
     private static Dictionary<string, string> Best(IReadOnlyList<string> stored, HashSet<string> wanted)
     {
         var best = stored.ToDictionary(name => name);
-        var most = best.Keys.Count(wanted.Contains);
+        var wantedLoosely = wanted.Select(Loose).ToHashSet();
+        (int, int) Score(Dictionary<string, string> names) => (names.Keys.Count(wanted.Contains), names.Keys.Count(name => wantedLoosely.Contains(Loose(name))));
+        var most = Score(best);
         foreach (var prefixes in Combinations(MaxPrefixes))
             foreach (var compiledInside in new[] { false, true })
-                if (Renamed(stored, prefixes, compiledInside) is { } renamed && renamed.Keys.Count(wanted.Contains) is var count && count > most)
-                    (best, most) = (renamed, count);
+                if (Renamed(stored, prefixes, compiledInside) is { } renamed && Score(renamed) is var score && score.CompareTo(most) > 0)
+                    (best, most) = (renamed, score);
         return best;
     }
 
@@ -44,23 +46,24 @@ internal static class PythonNames
         ? [[]]
         : Combinations(length - 1).Concat(Combinations(length - 1).Where(shorter => shorter.Length == length - 1).SelectMany(shorter => Prefixes.Select(prefix => shorter.Append(prefix).ToArray())));
 
-    /// <returns>New name → name; null when two names became one.</returns>
+    /// <returns>New name → name; null when two names became one, or no name has one of the prefixes.</returns>
     private static Dictionary<string, string>? Renamed(IReadOnlyList<string> stored, string[] prefixes, bool compiledInside)
     {
         var renamed = new Dictionary<string, string>();
+        var found = new bool[prefixes.Length];
         foreach (var name in stored)
         {
             var rest = name;
-            foreach (var prefix in prefixes)
+            foreach (var (index, prefix) in prefixes.Index())
                 if (rest.StartsWith(prefix, StringComparison.Ordinal))
-                    rest = rest[prefix.Length..];
+                    (rest, found[index]) = (rest[prefix.Length..], true);
             if (compiledInside)
                 rest = rest.Replace("." + Compiled, ".", StringComparison.Ordinal);
             if (!renamed.TryAdd(rest, name))
                 return null;
         }
 
-        return renamed;
+        return found.All(f => f) ? renamed : null;
     }
 
     private static void MatchLoosely(Dictionary<string, string> names, HashSet<string> wanted)
