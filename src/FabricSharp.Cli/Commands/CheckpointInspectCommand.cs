@@ -60,7 +60,7 @@ internal static class CheckpointInspectCommand
             AnsiConsole.Profile.Width = RedirectedWidth;
         AnsiConsole.Write(table);
         foreach (var (name, text) in reader.BareFile?.Metadata ?? new Dictionary<string, string>())
-            Console.WriteLine($"metadata {name}: {Shortened(text)}");
+            Console.WriteLine($"metadata {Shortened(name)}: {Shortened(text)}");
     }
 
     private static void AddRows(Table table, StoredEntry entry)
@@ -68,19 +68,19 @@ internal static class CheckpointInspectCommand
         var kind = CheckpointWriter.NameOf(entry.Kind);
         if (entry.Kind == EntryKind.Value)
         {
-            table.AddRow(Markup.Escape(entry.Key), kind, Markup.Escape(Shortened(JsonSerializer.Serialize(entry.Value, PlainValue.Json))), "", "", "");
+            table.AddRow(Cell(entry.Key), kind, Markup.Escape(Shortened(JsonSerializer.Serialize(entry.Value, PlainValue.Json))), "", "", "");
             return;
         }
 
         var first = true;
         foreach (var tensor in TensorsOf(entry))
         {
-            table.AddRow(first ? Markup.Escape(entry.Key) : "", first ? kind : "", entry.Kind == EntryKind.Tensor ? "" : Markup.Escape(tensor.Name), TypeOf(tensor), Markup.Escape($"[{string.Join(',', tensor.Shape)}]"), SizeText(tensor.Length));
+            table.AddRow(first ? Cell(entry.Key) : "", first ? kind : "", entry.Kind == EntryKind.Tensor ? "" : Cell(tensor.Name), TypeOf(tensor), Markup.Escape($"[{string.Join(',', tensor.Shape)}]"), SizeText(tensor.Length));
             first = false;
         }
 
         if (first)
-            table.AddRow(Markup.Escape(entry.Key), kind, "", "", "", "");
+            table.AddRow(Cell(entry.Key), kind, "", "", "", "");
     }
 
     private static IEnumerable<StoredTensor> TensorsOf(StoredEntry entry) => entry.Kind switch
@@ -91,6 +91,9 @@ internal static class CheckpointInspectCommand
     };
 
     private static string TypeOf(StoredTensor tensor) => SafetensorsType.NameOf(tensor.Type) ?? tensor.Type.ToString();
+
+    /// <summary>Names are a stranger's: nothing in them is for the terminal.</summary>
+    private static string Cell(string name) => Markup.Escape(new string([.. name.Select(c => char.IsControl(c) ? '?' : c)]));
 
     private static string Shortened(string text)
     {

@@ -209,7 +209,7 @@ internal sealed class PickleMachine(PickleSource source, Func<object?, object> p
     {
         var arguments = Pop() as PickleTuple ?? throw new FormatException("the pickle calls something without a tuple of arguments");
         var function = Pop() as PickleGlobal ?? throw new FormatException("the pickle calls something that is no function");
-        _copied += arguments.Items.Length + arguments.Items.Take(2).Sum(SizeOf);
+        _copied += arguments.Items.Length + arguments.Items.Take(4).Sum(SizeOf);
         if (_copied > MaxCopied)
             throw new FormatException($"the pickle copies more than {MaxCopied} values");
         Push(function.Call is { } call ? call(arguments.Items) : throw new FormatException($"the pickle calls {function.Name}, which is not called in checkpoints. Nothing was executed"));

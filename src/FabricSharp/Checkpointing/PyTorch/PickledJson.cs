@@ -9,9 +9,9 @@ namespace FabricSharp.Checkpointing.PyTorch;
 internal sealed class PickledJson
 {
     private const int MaxBytes = 256 << 20;
-    private const int MaxValues = 16_000_000;
+    private const int MaxValues = 4_000_000;
 
-    private int _values;
+    private long _values;
     private long _bytes;
 
     /// <exception cref="FormatException">It contains tensors, itself, or more than a file can be trusted with.</exception>
@@ -26,7 +26,7 @@ internal sealed class PickledJson
 
     private void Write(Utf8JsonWriter writer, object? value, int depth)
     {
-        Count(depth, value is string text ? text.Length : value is byte[] content ? content.Length : 0);
+        Count(depth, SizeOf(value), 1);
         switch (value)
         {
             case null: writer.WriteNullValue(); break;
@@ -48,6 +48,15 @@ internal sealed class PickledJson
         }
     }
 
+    private static int SizeOf(object? value) => value switch
+    {
+        string text => text.Length,
+        byte[] bytes => bytes.Length,
+        BigInteger number => number.GetByteCount() * 3,
+        PickleText known => known.Text.Length,
+        _ => 0,
+    };
+
     private void WriteList(Utf8JsonWriter writer, IReadOnlyList<object?> items, int depth)
     {
         writer.WriteStartArray();
@@ -59,9 +68,10 @@ internal sealed class PickledJson
     private void WriteDict(Utf8JsonWriter writer, PickleDict dict, int depth)
     {
         writer.WriteStartObject();
+        Count(depth, 0, dict.Items.Count); // also where the same key comes again and again
         foreach (var (name, value) in PickledNames.Of(dict))
         {
-            Count(depth, name.Length);
+            Count(depth, name.Length, 0);
             writer.WritePropertyName(name);
             Write(writer, value, depth + 1);
         }
@@ -70,12 +80,13 @@ internal sealed class PickledJson
     }
 
     /// <summary>A few bytes of a pickle can name the same list again and again: the limit is on what comes of it.</summary>
-    private void Count(int depth, int bytes)
+    private void Count(int depth, int bytes, int values)
     {
         _bytes += bytes;
+        _values += values;
         if (depth > PlainValue.MaxDepth)
             throw new FormatException($"its values are nested deeper than {PlainValue.MaxDepth} levels, or contain themselves");
-        if (++_values > MaxValues || _bytes > MaxBytes)
+        if (_values > MaxValues || _bytes > MaxBytes)
             throw new FormatException($"its values without tensors are more than {MaxValues} or take more than {MaxBytes} bytes");
     }
 }

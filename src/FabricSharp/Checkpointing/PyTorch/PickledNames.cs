@@ -6,6 +6,7 @@ namespace FabricSharp.Checkpointing.PyTorch;
 internal static class PickledNames
 {
     private const int MaxTuple = 16;
+    private const int MaxInside = 256;
 
     /// <summary>The pairs by name, in their order; of equal keys the last one counts.</summary>
     /// <exception cref="FormatException">Different keys have the same text, or one has none.</exception>
@@ -29,11 +30,11 @@ internal static class PickledNames
 
     private static string TextOf(object? key, bool inside = false) => key switch
     {
-        string text => text,
+        string text => !inside || text.Length <= MaxInside ? text : throw new FormatException("a dictionary has a key with a long text in it"),
         null => "None",
         bool truth => truth ? "True" : "False",
-        IFormattable number and (long or double or System.Numerics.BigInteger) => number.ToString(null, CultureInfo.InvariantCulture),
-        PickleText text => text.Text,
+        IFormattable number and (long or double) => number.ToString(null, CultureInfo.InvariantCulture),
+        PickleText { Text.Length: <= MaxInside } text => text.Text,
         PickleTuple { Items.Length: <= MaxTuple } tuple when !inside => $"({string.Join(", ", tuple.Items.Select(item => TextOf(item, inside: true)))})",
         _ => throw new FormatException("a dictionary has keys that are neither texts nor numbers"),
     };

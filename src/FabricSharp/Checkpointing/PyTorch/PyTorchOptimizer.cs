@@ -10,6 +10,9 @@ namespace FabricSharp.Checkpointing.PyTorch;
 /// </summary>
 internal sealed class PyTorchOptimizer
 {
+    /// <summary>In a parameter group or a state: they are looked through again and again.</summary>
+    private const int MaxOptions = 256;
+
     private static readonly string[] Supported = ["SGD", "Adam", "AdamW"];
 
     private readonly OptimizerParts _parts;
@@ -44,7 +47,7 @@ internal sealed class PyTorchOptimizer
     {
         if (!Supported.Contains(_parts.TypeName))
             throw new FormatException($"of PyTorch's optimizers the states of {string.Join(", ", Supported)} are read");
-        var groups = ((PickleList)PickledNames.Find(_entry.Pickled!, "param_groups")!).Items.ConvertAll(group => group as PickleDict ?? throw new FormatException("a parameter group is no dictionary"));
+        var groups = ((PickleList)PickledNames.Find(_entry.Pickled!, "param_groups")!).Items.ConvertAll(group => group is PickleDict { Items.Count: <= MaxOptions } dict ? dict : throw new FormatException("a parameter group is no dictionary of options"));
         if (groups.Count != _parts.Groups.Count)
             throw new FormatException($"it has {groups.Count} parameter groups instead of {_parts.Groups.Count}");
         var numbers = groups.Zip(_parts.Groups, (group, own) => NumbersOf(group, own.Parameters.Count())).SelectMany(n => n).ToList();
@@ -69,7 +72,10 @@ internal sealed class PyTorchOptimizer
     private Dictionary<long, PickleDict> StatesByNumber()
     {
         var states = new Dictionary<long, PickleDict>();
-        foreach (var (key, value) in ((PickleDict)PickledNames.Find(_entry.Pickled!, "state")!).Items)
+        var stored = ((PickleDict)PickledNames.Find(_entry.Pickled!, "state")!).Items;
+        if (stored.Count > _parts.Parameters.Count || stored.Exists(state => state.Value is PickleDict { Items.Count: > MaxOptions }))
+            throw new FormatException("it has more states than there are parameters, or more values in one than an optimizer has");
+        foreach (var (key, value) in stored)
             states[key is long number ? number : throw new FormatException("its states do not go by number")] = value as PickleDict ?? throw new FormatException("a state is no dictionary");
         return states;
     }

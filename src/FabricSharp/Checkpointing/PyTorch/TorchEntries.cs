@@ -9,12 +9,15 @@ internal sealed class TorchEntries
     /// <summary>A few bytes can name the same dictionary again and again.</summary>
     private const int MaxNodes = 2_000_000;
 
+    private const long MaxCharacters = 128 << 20;
+
     private readonly TorchFile _file;
     private readonly List<StoredEntry> _entries = [];
     private readonly Dictionary<string, TensorReference> _loose = [];
     private readonly Dictionary<object, bool> _hasTensors = new(ReferenceEqualityComparer.Instance);
     private readonly PickledJson _json = new();
-    private int _nodes;
+    private long _nodes;
+    private long _characters;
 
     private TorchEntries(TorchFile file) => _file = file;
 
@@ -33,7 +36,7 @@ internal sealed class TorchEntries
         }
         catch (FormatException e)
         {
-            throw new CheckpointException($"'{file.Path}' cannot be read as a file of PyTorch: {e.Message}.", e);
+            throw new CheckpointException($"'{file.Path}' cannot be read as a file of PyTorch: {TorchFile.Readable(e.Message)}.", e);
         }
 
         return entries.Finish();
@@ -44,7 +47,7 @@ internal sealed class TorchEntries
         var loose = new TorchTensors(_file, _loose);
         var entries = _entries.ConvertAll(entry => entry.Kind == EntryKind.Tensor ? entry with { File = loose } : entry);
         if (entries.GroupBy(entry => entry.Key).FirstOrDefault(same => same.Count() > 1) is { } twice)
-            throw new CheckpointException($"'{_file.Path}' cannot be read as a file of PyTorch: it has two entries '{twice.Key}'.");
+            throw new CheckpointException($"'{_file.Path}' cannot be read as a file of PyTorch: it has two entries '{TorchFile.Readable(twice.Key)}'.");
         return (entries, _loose.Count > 0 && entries.TrueForAll(entry => entry.Kind is EntryKind.Tensor or EntryKind.Value) ? loose : null);
     }
 
@@ -57,6 +60,7 @@ internal sealed class TorchEntries
                 _entries.Add(new StoredEntry(key, EntryKind.Tensor, null, default));
                 break;
             case PickleDict { Items.Count: > 0 } dict when dict.Items.TrueForAll(item => item.Value is TensorReference):
+                Count(dict.Items.Count, 0);
                 _entries.Add(new StoredEntry(key, EntryKind.Module, new TorchTensors(_file, PickledNames.Of(dict).ToDictionary(item => item.Key, item => (TensorReference)item.Value!)), default));
                 break;
             case PickleDict dict when IsOptimizer(dict):
@@ -83,8 +87,7 @@ internal sealed class TorchEntries
 
     private object? TreeOf(object? value, string name, int depth, Dictionary<string, TensorReference> tensors)
     {
-        if (++_nodes > MaxNodes)
-            throw new FormatException($"its values with tensors are more than {MaxNodes}");
+        Count(value is PickleDict { Items.Count: var items } ? items + 1 : 1, name.Length);
         if (value is TensorReference tensor)
         {
             tensors[name] = tensor;
@@ -96,6 +99,14 @@ internal sealed class TorchEntries
         return value is PickleDict dict
             ? PickledNames.Of(dict).ToDictionary(item => item.Key, item => TreeOf(item.Value, Below(name, item.Key), depth + 1, tensors))
             : Items(value).Select((item, i) => TreeOf(item, Below(name, $"{i}"), depth + 1, tensors)).ToList();
+    }
+
+    private void Count(int nodes, int characters)
+    {
+        _nodes += nodes;
+        _characters += characters;
+        if (_nodes > MaxNodes || _characters > MaxCharacters)
+            throw new FormatException($"its values with tensors are more than {MaxNodes}, or their names have more than {MaxCharacters} characters");
     }
 
     private static string Below(string name, string key) => name.Length > 4096

@@ -11,6 +11,8 @@ internal sealed class TorchFile : IDisposable
     /// <summary>Of the values alone, without the elements of tensors.</summary>
     public const long MaxPickleBytes = 256 << 20;
 
+    private const int MaxMessage = 1000;
+
     private static readonly byte[] LegacyBeginning = [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, (byte)'.'];
 
     private readonly SafeFileHandle _handle;
@@ -67,10 +69,13 @@ internal sealed class TorchFile : IDisposable
         {
             handle.Dispose();
             if (e is FormatException)
-                throw new CheckpointException($"'{path}' cannot be read as a file of PyTorch: {e.Message}.", e);
+                throw new CheckpointException($"'{path}' cannot be read as a file of PyTorch: {Readable(e.Message)}.", e);
             throw;
         }
     }
+
+    /// <summary>A message with names of a stranger's file in it: on one line, not endless, and without what a terminal would obey.</summary>
+    public static string Readable(string text) => new([.. text.Take(MaxMessage).Select(c => char.IsControl(c) ? '?' : c)]);
 
     /// <summary>Overwrites a tensor of the same type and shape in place.</summary>
     public void Read(string name, TensorReference tensor, Tensor target)
