@@ -84,7 +84,11 @@ public sealed partial class Fabric
     /// Loads a checkpoint into the objects of <paramref name="state"/>. Everything is checked first: when anything does not fit, on any rank,
     /// nothing is changed. Collective: every rank reads the files for itself.
     /// </summary>
-    /// <param name="path">A folder that <see cref="Save"/> made, or a <c>.safetensors</c> file, of which each tensor is an entry.</param>
+    /// <param name="path">
+    /// A folder that <see cref="Save"/> made; a <c>.safetensors</c> file, of which each tensor is an entry; or a file of PyTorch or Lightning (<c>.pt</c>, <c>.pth</c>,
+    /// <c>.ckpt</c>), of which each key is an entry, and each of a list of optimizers (<c>optimizer_states.0</c>). Nothing in a file is executed; what is neither
+    /// tensor nor plain value is refused by name. In files, names of tensors are matched as <c>docs/python-files.md</c> tells.
+    /// </param>
     /// <param name="state">
     /// Modules, optimizers and tensors are filled in place: parameters and buffers stay the same objects. Other values are replaced in the
     /// dictionary by the stored one, as the type of the value that was there; null by whatever is stored. <value>Default null: nothing is filled.</value>
@@ -96,6 +100,7 @@ public sealed partial class Fabric
     /// <returns>
     /// The entries that <paramref name="state"/> does not name: tensors (new, the caller's to dispose), modules as <c>Dictionary&lt;string, Tensor&gt;</c>,
     /// optimizers as a dictionary with <c>description</c> (JSON) and <c>tensors</c>, values as <see cref="System.Text.Json.JsonElement"/>.
+    /// Of files of PyTorch optimizers, and tensors mixed with values, come as <c>Dictionary&lt;string, object?&gt;</c> and <c>List&lt;object?&gt;</c>.
     /// </returns>
     /// <exception cref="CheckpointException">The checkpoint is missing, corrupt, or does not fit.</exception>
     /// <exception cref="ArgumentException">An object of <paramref name="state"/> cannot be loaded into.</exception>
@@ -113,7 +118,9 @@ public sealed partial class Fabric
     }
 
     /// <summary>Loads the values of a module from a file that holds just them. In place; checked first, as in <see cref="Load"/>. Collective.</summary>
-    /// <param name="path">A <c>.safetensors</c> file (of Python as well), or a checkpoint with exactly one module.</param>
+    /// <param name="path">
+    /// A <c>.safetensors</c> file (of Python as well), a checkpoint with exactly one module, or a file of PyTorch or Lightning that is a state dict or holds exactly one.
+    /// </param>
     /// <param name="module">As it is, or as <c>Setup</c> gave it back.</param>
     /// <param name="strict">False skips names that only one side has. <value>Default true.</value></param>
     /// <returns>The names that were skipped.</returns>
@@ -125,8 +132,8 @@ public sealed partial class Fabric
     }
 
     /// <summary>Loads the state of an optimizer from a file that holds just it. Checked first, as in <see cref="Load"/>. Collective.</summary>
-    /// <param name="path">A checkpoint with exactly one optimizer, or the <c>.safetensors</c> file inside it.</param>
-    /// <param name="optimizer">Of the same type, over parameters of the same shapes in the same order.</param>
+    /// <param name="path">A checkpoint with exactly one optimizer, or the <c>.safetensors</c> file inside it; or a file of PyTorch or Lightning with exactly one.</param>
+    /// <param name="optimizer">Of the same type, over parameters of the same shapes in the same order. Of PyTorch's: SGD, Adam, AdamW.</param>
     /// <exception cref="CheckpointException">The file is missing, corrupt, or does not fit.</exception>
     /// <exception cref="ArgumentException">The optimizer's state cannot be reached.</exception>
     public void LoadRaw(string path, optim.Optimizer optimizer)

@@ -1,3 +1,4 @@
+using FabricSharp.Checkpointing.PyTorch;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Checkpointing;
@@ -52,5 +53,47 @@ public static class Checkpoint
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(stem);
         return CheckpointFamily.Latest(stem);
+    }
+
+    /// <summary>Compares the names, shapes and element types of a module with those of a checkpoint. Changes nothing. Local.</summary>
+    /// <param name="path">
+    /// A folder that <c>Fabric.Save</c> made, a <c>.safetensors</c> file, or a file of PyTorch or Lightning (<c>.pt</c>, <c>.pth</c>, <c>.ckpt</c>).
+    /// </param>
+    /// <param name="module">As it is, or as <c>Setup</c> gave it back.</param>
+    /// <param name="key">The entry that holds the module, such as <c>state_dict</c>. <value>Default null: the only one that is a module's.</value></param>
+    /// <returns>What differs, after names were matched as <c>Fabric.LoadRaw</c> matches them.</returns>
+    /// <exception cref="CheckpointException">There is no such checkpoint or entry, or it is corrupt.</exception>
+    public static ModuleComparison Compare(string path, nn.Module module, string? key = null)
+    {
+        ArgumentException.ThrowIfNullOrWhiteSpace(path);
+        ArgumentNullException.ThrowIfNull(module);
+        using var reader = CheckpointReader.Open(path, checkSums: false);
+        var own = (nn.Module)SavedEntry.Plain(module)!;
+        var file = reader.TensorsOf(key, EntryKind.Module);
+        return Compare(reader.IsFolder ? file : PythonNames.Fit(file, own), own);
+    }
+
+    private static ModuleComparison Compare(TensorFile file, nn.Module module)
+    {
+        var groups = ModuleState.Groups(module);
+        var known = groups.SelectMany(group => group.Names).ToHashSet();
+        var missing = groups.Where(group => !group.Names.Exists(file.Tensors.ContainsKey)).Select(group => group.Names[0]).ToList();
+        var unexpected = file.Tensors.Keys.Where(name => !known.Contains(name)).ToList();
+        var shapes = new List<TensorMismatch>();
+        var types = new List<TensorMismatch>();
+        foreach (var (names, tensor) in groups)
+            if (names.Find(file.Tensors.ContainsKey) is { } name)
+                Compare(file.Tensors[name], tensor, shapes, types);
+        var renamed = (file as RenamedTensors)?.Names.Where(name => name.Key != name.Value).ToDictionary(name => name.Value, name => name.Key) ?? [];
+        return new ModuleComparison(missing, unexpected, shapes, types, renamed);
+    }
+
+    private static void Compare(StoredTensor stored, Tensor tensor, List<TensorMismatch> shapes, List<TensorMismatch> types)
+    {
+        var mismatch = new TensorMismatch(stored.Name, stored.Layout, StoredTensor.LayoutOf(tensor));
+        if (!stored.Shape.AsSpan().SequenceEqual(tensor.shape))
+            shapes.Add(mismatch);
+        if (stored.Type != tensor.dtype)
+            types.Add(mismatch);
     }
 }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using FabricSharp.Checkpointing.PyTorch;
 using Microsoft.Win32.SafeHandles;
 
 namespace FabricSharp.Checkpointing;
@@ -8,10 +9,10 @@ namespace FabricSharp.Checkpointing;
 /// <param name="Kind">What it is.</param>
 /// <param name="File">Where its tensors are; null for the kinds that are JSON.</param>
 /// <param name="Value">For the kinds that are JSON.</param>
-internal sealed record StoredEntry(string Key, EntryKind Kind, SafetensorsFile? File, JsonElement Value)
+internal record StoredEntry(string Key, EntryKind Kind, TensorFile? File, JsonElement Value)
 {
     /// <summary>A new object with what was saved: tensors, a dictionary of tensors, or JSON.</summary>
-    public object? Materialise() => Kind switch
+    public virtual object? Materialise() => Kind switch
     {
         EntryKind.Tensor => File!.Read(Key),
         EntryKind.Module => File!.ReadAll(),
@@ -20,11 +21,14 @@ internal sealed record StoredEntry(string Key, EntryKind Kind, SafetensorsFile? 
     };
 }
 
-/// <summary>An open checkpoint: a folder whose files were checked against its manifest, or a bare <c>.safetensors</c> file.</summary>
+/// <summary>An open checkpoint: a folder whose files were checked against its manifest, a bare <c>.safetensors</c> file, or a file of PyTorch.</summary>
 internal sealed class CheckpointReader : IDisposable
 {
+    private const int MaxKeysShown = 20;
+
     private readonly Dictionary<string, SafetensorsFile> _files = [];
     private readonly Dictionary<string, StoredEntry> _entries = [];
+    private TorchFile? _torch;
 
     private CheckpointReader(string path) => Path = path;
 
@@ -34,11 +38,22 @@ internal sealed class CheckpointReader : IDisposable
     /// <summary>In the order in which they were saved. A bare file has one for each tensor.</summary>
     public IReadOnlyDictionary<string, StoredEntry> Entries => _entries;
 
-    /// <summary>The bare file; null for a folder.</summary>
-    public SafetensorsFile? BareFile { get; private set; }
+    /// <summary>What it is, in words.</summary>
+    public string Format { get; private set; } = "safetensors file";
 
+    /// <summary>False for a file, which other programs may have written, with names of their own.</summary>
+    public bool IsFolder { get; private set; }
+
+    /// <summary>Whether the content was, or could be, compared with checksums that came with it.</summary>
+    public bool HasCheckSums => IsFolder || (_torch?.HasCheckSums ?? false);
+
+    /// <summary>The bare file, or the file of PyTorch with just a state dict; else null.</summary>
+    public TensorFile? BareFile { get; private set; }
+
+    /// <param name="path">Of the folder or file.</param>
+    /// <param name="checkSums">False leaves out comparing the checksums inside a file of PyTorch, which reads it once more. <value>Default true.</value></param>
     /// <exception cref="CheckpointException">There is none, or something about it is wrong.</exception>
-    public static CheckpointReader Open(string path)
+    public static CheckpointReader Open(string path, bool checkSums = true)
     {
         var place = new CheckpointPlace(path);
         var reader = new CheckpointReader(place.Path);
@@ -46,7 +61,7 @@ internal sealed class CheckpointReader : IDisposable
         {
             using var folder = CheckpointFolder.Open(place);
             if (folder is null)
-                reader.ReadBareFile();
+                reader.ReadBareFile(checkSums);
             else
                 reader.ReadFolder(folder);
             return reader;
@@ -60,20 +75,48 @@ internal sealed class CheckpointReader : IDisposable
         }
     }
 
+    /// <summary>The tensors of the only entry of a kind, or the bare file.</summary>
+    /// <exception cref="CheckpointException">There is none, or there are several.</exception>
+    public TensorFile OnlyFileOf(EntryKind kind)
+    {
+        if (BareFile is { } bare)
+            return bare;
+        var entries = Entries.Values.Where(entry => entry.Kind == kind).ToList();
+        if (entries.Count != 1)
+            throw new CheckpointException($"'{Path}' holds {entries.Count} entries of the kind {CheckpointWriter.NameOf(kind)} ({Keys(entries.Select(entry => entry.Key))}), exactly one is needed here. Name the key of the one that is meant (in Load or Compare, or as --key), or the path of a .safetensors file.");
+        return entries[0].File!;
+    }
+
+    /// <summary>The tensors of an entry.</summary>
+    /// <param name="key">Of the entry; null for the only one of the kind, or for the bare file.</param>
+    /// <param name="kind">Of the entry, where no key is given.</param>
+    /// <exception cref="CheckpointException">There is no such entry, or it is none with tensors by name.</exception>
+    public TensorFile TensorsOf(string? key, EntryKind kind)
+    {
+        if (key is null)
+            return OnlyFileOf(kind);
+        if (!_entries.TryGetValue(key, out var entry))
+            throw new CheckpointException($"'{Path}' has no entry '{key}'. It has: {Keys(_entries.Keys)}.");
+        return entry.Kind is EntryKind.Module or EntryKind.Optimizer ? entry.File! : throw new CheckpointException($"'{Path}': the entry '{key}' is a {CheckpointWriter.NameOf(entry.Kind)}, not a dictionary of tensors.");
+    }
+
+    /// <summary>For messages.</summary>
+    public static string Keys(IEnumerable<string> keys) => string.Join(", ", keys.Take(MaxKeysShown + 1).Select((key, i) => i < MaxKeysShown ? $"'{key}'" : "…")) is { Length: > 0 } text ? text : "nothing";
+
     public void Dispose()
     {
         foreach (var file in _files.Values)
             file.Dispose();
+        _torch?.Dispose();
     }
 
-    private void ReadBareFile()
+    private void ReadBareFile(bool checkSums)
     {
-        var handle = File.OpenHandle(Path);
-        Span<byte> magic = stackalloc byte[2];
-        if (RandomAccess.Read(handle, magic, 0) == 2 && (magic.SequenceEqual("PK"u8) || magic[0] == 0x80))
+        var handle = File.OpenHandle(Path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);
+        if (TorchFile.IsOne(handle))
         {
-            handle.Dispose();
-            throw new CheckpointException($"'{Path}' looks like a file of PyTorch's torch.save, which cannot be read here. Convert it in Python: safetensors.torch.save_file(torch.load(path), \"model.safetensors\").");
+            ReadTorchFile(TorchFile.Open(Path, handle, checkSums));
+            return;
         }
 
         BareFile = Add(Path, handle);
@@ -81,8 +124,19 @@ internal sealed class CheckpointReader : IDisposable
             _entries.Add(name, new StoredEntry(name, EntryKind.Tensor, BareFile, default));
     }
 
+    private void ReadTorchFile(TorchFile file)
+    {
+        _torch = file;
+        Format = file.Format;
+        (var entries, BareFile) = TorchEntries.Of(file);
+        foreach (var entry in entries)
+            _entries.Add(entry.Key, entry);
+    }
+
     private void ReadFolder(CheckpointFolder folder)
     {
+        IsFolder = true;
+        Format = $"FabricSharp checkpoint, version {CheckpointManifest.CurrentVersion}";
         var path = folder.PathOf(CheckpointWriter.StateFileName);
         using var stream = new FileStream(folder.Take(CheckpointWriter.StateFileName), FileAccess.Read);
         try
@@ -101,6 +155,8 @@ internal sealed class CheckpointReader : IDisposable
     {
         var kindName = element.GetProperty("kind").GetString();
         var kind = CheckpointWriter.ParseKind(kindName) ?? throw new JsonException($"the entry '{key}' is of the unknown kind '{kindName}'");
+        if (kind == EntryKind.Nested)
+            throw new JsonException($"the entry '{key}' is of the kind '{kindName}', which a folder cannot hold");
         if (kind is not (EntryKind.Module or EntryKind.Optimizer or EntryKind.Tensor))
             return new StoredEntry(key, kind, null, element.GetProperty("value").Clone());
         var name = element.GetProperty("file").GetString() ?? throw new JsonException($"the entry '{key}' has no file");

@@ -57,7 +57,7 @@ internal static partial class CheckpointWriter
     }
 
     /// <summary>The key, where it is a good file name on every system; else a number.</summary>
-    private static Dictionary<string, string> FileNames(IReadOnlyList<SavedEntry> entries)
+    public static Dictionary<string, string> FileNames(IReadOnlyList<SavedEntry> entries)
     {
         var taken = new HashSet<string>(StringComparer.OrdinalIgnoreCase) { TensorsFileName };
         var names = new Dictionary<string, string>();
@@ -72,7 +72,7 @@ internal static partial class CheckpointWriter
         return names;
     }
 
-    private static ReadOnlySpan<byte> StateJson(IReadOnlyList<SavedEntry> entries, Dictionary<string, string> names)
+    public static ReadOnlySpan<byte> StateJson(IReadOnlyList<SavedEntry> entries, Dictionary<string, string> names)
     {
         var json = new MemoryStream();
         using (var writer = new Utf8JsonWriter(json, new JsonWriterOptions { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))

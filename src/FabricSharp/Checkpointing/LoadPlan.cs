@@ -1,3 +1,4 @@
+using FabricSharp.Checkpointing.PyTorch;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Checkpointing;
@@ -46,11 +47,12 @@ internal sealed class LoadPlan : IDisposable
     {
         if (SavedEntry.Plain(target) is optim.Optimizer optimizer)
         {
-            plan._actions.Add(OptimizerState.PlanLoad(optimizer, plan.OnlyFileOf(EntryKind.Optimizer, key)));
+            plan._actions.Add(plan.PlanOptimizer(optimizer));
             return;
         }
 
-        var (module, file) = ((nn.Module)SavedEntry.Plain(target)!, plan.OnlyFileOf(EntryKind.Module, key));
+        var module = (nn.Module)SavedEntry.Plain(target)!;
+        var file = plan.NamedFor(module, plan._reader.TensorsOf(key, EntryKind.Module));
         plan._actions.Add(ModuleState.PlanLoad(module, file, strict));
         plan.Incompatible = ModuleState.Compare(module, file);
     });
@@ -91,7 +93,7 @@ internal sealed class LoadPlan : IDisposable
         }
         else if (strict)
         {
-            throw new CheckpointException($"The requested state contains a key '{key}' that does not exist in the loaded checkpoint '{_reader.Path}', which has: {Keys(_reader.Entries.Keys)}. To disable strict loading, set `strict: false`.");
+            throw new CheckpointException($"The requested state contains a key '{key}' that does not exist in the loaded checkpoint '{_reader.Path}', which has: {CheckpointReader.Keys(_reader.Entries.Keys)}.{(_reader.BareFile is null ? "" : " It holds the values of one module: LoadRaw loads them.")} To disable strict loading, set `strict: false`.");
         }
     }
 
@@ -100,9 +102,10 @@ internal sealed class LoadPlan : IDisposable
         switch (target)
         {
             case nn.Module module:
-                return ModuleState.PlanLoad(module, FileOf(entry, EntryKind.Module, "module"), strict);
+                return ModuleState.PlanLoad(module, NamedFor(module, FileOf(entry, EntryKind.Module, "module")), strict);
             case optim.Optimizer optimizer:
-                return OptimizerState.PlanLoad(optimizer, FileOf(entry, EntryKind.Optimizer, "optimizer"));
+                var file = FileOf(entry, EntryKind.Optimizer, "optimizer");
+                return entry is TorchEntry torch ? PyTorchOptimizer.PlanLoad(optimizer, torch) : OptimizerState.PlanLoad(optimizer, file);
             case Tensor tensor:
                 return PlanTensor(entry.Key, FileOf(entry, EntryKind.Tensor, "tensor"), tensor);
             case { } when TrainingState.KindOf(target) is { } kind:
@@ -113,31 +116,24 @@ internal sealed class LoadPlan : IDisposable
         }
     }
 
-    private SafetensorsFile FileOf(StoredEntry entry, EntryKind kind, string name) => entry.Kind == kind
+    /// <summary>Names in a file may be those of Python; a folder has the module's own.</summary>
+    private TensorFile NamedFor(nn.Module module, TensorFile file) => _reader.IsFolder ? file : PythonNames.Fit(file, module);
+
+    private Action PlanOptimizer(optim.Optimizer optimizer) => _reader.Entries.Values.OfType<TorchEntry>().Where(entry => entry.Kind == EntryKind.Optimizer).ToList() is [var torch]
+        ? PyTorchOptimizer.PlanLoad(optimizer, torch)
+        : OptimizerState.PlanLoad(optimizer, _reader.OnlyFileOf(EntryKind.Optimizer));
+
+    private TensorFile FileOf(StoredEntry entry, EntryKind kind, string name) => entry.Kind == kind
         ? entry.File!
         : throw OfOtherKind(entry, name);
 
     private CheckpointException OfOtherKind(StoredEntry entry, string name) =>
         new($"'{_reader.Path}' holds a {CheckpointWriter.NameOf(entry.Kind)} as '{entry.Key}', but state[\"{entry.Key}\"] is a {name}.");
 
-    private static Action PlanTensor(string key, SafetensorsFile file, Tensor tensor)
+    private static Action PlanTensor(string key, TensorFile file, Tensor tensor)
     {
         if (ModuleState.Difference(key, file.Tensors[key], tensor).FirstOrDefault() is { } difference)
             throw new CheckpointException($"'{file.Path}' does not fit: {difference}. Nothing was changed.");
         return () => file.Read(key, tensor);
     }
-
-    private SafetensorsFile OnlyFileOf(EntryKind kind, string? key)
-    {
-        if (key is not null && !_reader.Entries.ContainsKey(key))
-            throw new CheckpointException($"'{_reader.Path}' has no entry '{key}', but: {Keys(_reader.Entries.Keys)}.");
-        if (_reader.BareFile is { } bare && key is null)
-            return bare;
-        var entries = _reader.Entries.Values.Where(entry => entry.Kind == kind && (key is null || entry.Key == key)).ToList();
-        if (entries.Count != 1)
-            throw new CheckpointException($"'{_reader.Path}' holds {entries.Count} entries of the kind {CheckpointWriter.NameOf(kind)} ({Keys(entries.Select(entry => entry.Key))}), LoadRaw needs exactly one. Use Load with the key, or LoadRaw with the path of a .safetensors file.");
-        return entries[0].File!;
-    }
-
-    private static string Keys(IEnumerable<string> keys) => string.Join(", ", keys.Select(key => $"'{key}'")) is { Length: > 0 } text ? text : "nothing";
 }

@@ -11,7 +11,7 @@ internal static class ModuleState
     /// <summary>Checks that <paramref name="file"/> fits.</summary>
     /// <returns>Copies the values into the existing tensors.</returns>
     /// <exception cref="CheckpointException">A shape or type differs, or (strict) a name is missing or unexpected. Names all.</exception>
-    public static Action PlanLoad(nn.Module module, SafetensorsFile file, bool strict)
+    public static Action PlanLoad(nn.Module module, TensorFile file, bool strict)
     {
         var groups = Groups(module);
         var found = groups.Select(group => (group.Tensor, Name: group.Names.Find(file.Tensors.ContainsKey))).ToList();
@@ -34,7 +34,7 @@ internal static class ModuleState
     }
 
     /// <summary>The names that only the module or only the file has.</summary>
-    public static IncompatibleKeys Compare(nn.Module module, SafetensorsFile file)
+    public static IncompatibleKeys Compare(nn.Module module, TensorFile file)
     {
         var groups = Groups(module);
         var known = groups.SelectMany(group => group.Names).ToHashSet();
@@ -51,7 +51,7 @@ internal static class ModuleState
     }
 
     /// <summary>Tied tensors have several names; a file may have any of them.</summary>
-    private static List<(List<string> Names, Tensor Tensor)> Groups(nn.Module module)
+    public static IReadOnlyList<(List<string> Names, Tensor Tensor)> Groups(nn.Module module)
     {
         var groups = new List<(List<string> Names, Tensor Tensor)>();
         var byHandle = new Dictionary<IntPtr, List<string>>();

@@ -19,7 +19,7 @@ internal sealed record OptimizerDescription(
         RespectRequiredConstructorParameters = true,
     };
 
-    public static OptimizerDescription Of(SafetensorsFile file)
+    public static OptimizerDescription Of(TensorFile file)
     {
         try
         {
@@ -34,9 +34,9 @@ internal sealed record OptimizerDescription(
         }
     }
 
-    public static string TextOf(SafetensorsFile file) => file.Metadata.TryGetValue(MetadataName, out var text)
+    public static string TextOf(TensorFile file) => file.Metadata.TryGetValue(MetadataName, out var text)
         ? text
-        : throw new CheckpointException($"'{file.Path}' is no optimizer's state: its metadata have no '{MetadataName}'. PyTorch's optimizer states cannot be loaded.");
+        : throw new CheckpointException($"'{file.Path}' is no optimizer's state: its metadata have no '{MetadataName}'. Optimizer states of PyTorch are read from its own files (.pt, .ckpt).");
 
     /// <param name="Options">Learning rate and the like, by name.</param>
     /// <param name="Parameters">Type and shape of each parameter, such as <c>F32[3,2]</c>.</param>

@@ -25,12 +25,12 @@ internal static class OptimizerState
     }
 
     /// <summary>The part that is not tensors, as JSON.</summary>
-    public static JsonElement Describe(SafetensorsFile file) => JsonSerializer.SerializeToElement(OptimizerDescription.Of(file), OptimizerDescription.Json);
+    public static JsonElement Describe(TensorFile file) => JsonSerializer.SerializeToElement(OptimizerDescription.Of(file), OptimizerDescription.Json);
 
     /// <summary>Checks that <paramref name="file"/> fits.</summary>
     /// <returns>Brings options and state into the optimizer; tensors that exist keep their identity.</returns>
     /// <exception cref="CheckpointException">It is of another type of optimizer, of other parameters, or corrupt.</exception>
-    public static Action PlanLoad(optim.Optimizer optimizer, SafetensorsFile file)
+    public static Action PlanLoad(optim.Optimizer optimizer, TensorFile file)
     {
         var parts = new OptimizerParts(optimizer);
         var description = OptimizerDescription.Of(file);
@@ -102,7 +102,7 @@ internal static class OptimizerState
         }
     }
 
-    private static IEnumerable<Action> PlanState(TorchSharp.Modules.OptimizerState state, Parameter parameter, IReadOnlyDictionary<string, JsonElement> stored, SafetensorsFile file)
+    private static IEnumerable<Action> PlanState(TorchSharp.Modules.OptimizerState state, Parameter parameter, IReadOnlyDictionary<string, JsonElement> stored, TensorFile file)
     {
         foreach (var field in OptimizerFields.Of(state))
         {
@@ -114,7 +114,7 @@ internal static class OptimizerState
         }
     }
 
-    private static Action PlanTensor(string? name, Tensor? current, Parameter parameter, SafetensorsFile file, Action<Tensor?> set)
+    private static Action PlanTensor(string? name, Tensor? current, Parameter parameter, TensorFile file, Action<Tensor?> set)
     {
         if (name is null)
             return () =>

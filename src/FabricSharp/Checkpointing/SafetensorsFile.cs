@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace FabricSharp.Checkpointing;
 
 /// <summary>An open <c>.safetensors</c> file with a checked header.</summary>
-internal sealed class SafetensorsFile : IDisposable
+internal sealed class SafetensorsFile : TensorFile
 {
     private readonly SafeFileHandle _handle;
     private readonly SafetensorsHeader _header;
@@ -18,25 +18,15 @@ internal sealed class SafetensorsFile : IDisposable
         _header = SafetensorsHeader.Read(handle, path);
     }
 
-    public string Path { get; }
+    public override string Path { get; }
 
-    public IReadOnlyDictionary<string, StoredTensor> Tensors => _header.Tensors;
+    public override IReadOnlyDictionary<string, StoredTensor> Tensors => _header.Tensors;
 
-    public IReadOnlyDictionary<string, string> Metadata => _header.Metadata;
+    public override IReadOnlyDictionary<string, string> Metadata => _header.Metadata;
 
-    /// <summary>Overwrites a tensor of the same type and shape in place.</summary>
-    public void Read(string name, Tensor target) => TensorBytes.Read(Tensors[name], _handle, Path, target);
+    public override void Read(string name, Tensor target) => TensorBytes.Read(Tensors[name], _handle, Path, target);
 
-    /// <summary>A new tensor.</summary>
-    public Tensor Read(string name, Device? device = null)
-    {
-        var tensor = empty(Tensors[name].Shape, Tensors[name].Type, device);
-        Read(name, tensor);
-        return tensor;
-    }
+    public override void CopyTo(string name, HashedFile destination) => TensorBytes.Copy(Tensors[name], _handle, Path, destination);
 
-    /// <summary>Every tensor, new.</summary>
-    public Dictionary<string, Tensor> ReadAll() => Tensors.Keys.ToDictionary(name => name, name => Read(name));
-
-    public void Dispose() => _handle.Dispose();
+    public override void Dispose() => _handle.Dispose();
 }

@@ -13,15 +13,25 @@ internal static class SafetensorsWriter
     /// <param name="name">The file's name.</param>
     /// <param name="tensors">With different names, of types that <see cref="RequireSupported"/> accepts.</param>
     /// <param name="metadata">Texts that go with them.</param>
-    public static ManifestFile Write(string folder, string name, IReadOnlyList<(string Name, Tensor Tensor)> tensors, IReadOnlyDictionary<string, string> metadata)
+    public static ManifestFile Write(string folder, string name, IReadOnlyList<(string Name, Tensor Tensor)> tensors, IReadOnlyDictionary<string, string> metadata) =>
+        Write(folder, name, [.. tensors.Select(tensor => (tensor.Name, tensor.Tensor.dtype, tensor.Tensor.shape))], metadata, (index, file) => TensorBytes.Write(tensors[index].Tensor, file));
+
+    /// <summary>The same for tensors of which only the layout is known.</summary>
+    /// <param name="folder">An existing folder.</param>
+    /// <param name="name">The file's name.</param>
+    /// <param name="layouts">Name, type and shape of each.</param>
+    /// <param name="metadata">Texts that go with them.</param>
+    /// <param name="write">Writes the elements of the tensor with an index in <paramref name="layouts"/>.</param>
+    public static ManifestFile Write(
+        string folder, string name, IReadOnlyList<(string Name, ScalarType Type, long[] Shape)> layouts, IReadOnlyDictionary<string, string> metadata, Action<int, HashedFile> write)
     {
         // The widest elements first: then each tensor lies on a multiple of its element size.
-        var ordered = tensors.OrderByDescending(tensor => SafetensorsType.SizeOf(tensor.Tensor.dtype)).ToList();
+        var order = Enumerable.Range(0, layouts.Count).OrderByDescending(index => SafetensorsType.SizeOf(layouts[index].Type)).ToList();
+        var ordered = order.ConvertAll(index => layouts[index]);
         var header = HeaderOf(ordered, metadata);
-        using var file = new HashedFile(folder, name, header.Length + ordered.Sum(tensor => SizeOf(tensor.Tensor)));
+        using var file = new HashedFile(folder, name, header.Length + ordered.Sum(SizeOf));
         file.Write(header);
-        foreach (var (_, tensor) in ordered)
-            TensorBytes.Write(tensor, file);
+        order.ForEach(index => write(index, file));
         return file.Finish();
     }
 
@@ -36,9 +46,9 @@ internal static class SafetensorsWriter
             throw new ArgumentException($"{owner}: no tensor can be called '{name}', the file format needs that name itself. Choose another.", "state");
     }
 
-    private static long SizeOf(Tensor tensor) => tensor.NumberOfElements * tensor.ElementSize;
+    private static long SizeOf((string Name, ScalarType Type, long[] Shape) tensor) => tensor.Shape.Aggregate((long)SafetensorsType.SizeOf(tensor.Type), (product, size) => product * size);
 
-    private static byte[] HeaderOf(IReadOnlyList<(string Name, Tensor Tensor)> tensors, IReadOnlyDictionary<string, string> metadata)
+    private static byte[] HeaderOf(IReadOnlyList<(string Name, ScalarType Type, long[] Shape)> tensors, IReadOnlyDictionary<string, string> metadata)
     {
         var json = new ArrayBufferWriter<byte>();
         using (var writer = new Utf8JsonWriter(json, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
@@ -53,7 +63,7 @@ internal static class SafetensorsWriter
         return header;
     }
 
-    private static void WriteJson(Utf8JsonWriter writer, IReadOnlyList<(string Name, Tensor Tensor)> tensors, IReadOnlyDictionary<string, string> metadata)
+    private static void WriteJson(Utf8JsonWriter writer, IReadOnlyList<(string Name, ScalarType Type, long[] Shape)> tensors, IReadOnlyDictionary<string, string> metadata)
     {
         writer.WriteStartObject();
         writer.WriteStartObject(SafetensorsHeader.MetadataName);
@@ -61,11 +71,11 @@ internal static class SafetensorsWriter
             writer.WriteString(name, text);
         writer.WriteEndObject();
         var position = 0L;
-        foreach (var (name, tensor) in tensors)
+        foreach (var tensor in tensors)
         {
-            writer.WriteStartObject(name);
-            writer.WriteString("dtype", SafetensorsType.NameOf(tensor.dtype));
-            WriteNumbers(writer, "shape", tensor.shape);
+            writer.WriteStartObject(tensor.Name);
+            writer.WriteString("dtype", SafetensorsType.NameOf(tensor.Type));
+            WriteNumbers(writer, "shape", tensor.Shape);
             WriteNumbers(writer, "data_offsets", position, position += SizeOf(tensor));
             writer.WriteEndObject();
         }

@@ -32,6 +32,9 @@ internal enum EntryKind
 
     /// <summary>The states of random number generators, for each rank.</summary>
     Random,
+
+    /// <summary>Dictionaries and lists with tensors in them, which only files of PyTorch have.</summary>
+    Nested,
 }
 
 /// <summary>An entry on its way into a checkpoint.</summary>

@@ -57,6 +57,26 @@ internal static unsafe class TensorBytes
         target.view(-1).narrow(0, 0, 0).zero_(); // touches nothing, but tells autograd that the tensor was changed in place
     }
 
+    /// <summary>Hands the bytes of <paramref name="stored"/> over as they are.</summary>
+    public static void Copy(StoredTensor stored, SafeFileHandle handle, string file, HashedFile destination)
+    {
+        var buffer = new byte[Math.Min(Piece, stored.Length)];
+        for (var done = 0L; done < stored.Length; done += buffer.Length)
+        {
+            var piece = buffer.AsSpan(0, (int)Math.Min(buffer.Length, stored.Length - done));
+            ReadExactly(handle, file, piece, stored.Offset + done);
+            RequireTruthValues(stored, file, piece);
+            destination.Write(piece);
+        }
+    }
+
+    /// <summary>A truth value that is neither 0 nor 1 is undefined behaviour in C++.</summary>
+    public static void RequireTruthValues(StoredTensor stored, string file, ReadOnlySpan<byte> piece)
+    {
+        if (stored.Type == ScalarType.Bool && piece.ContainsAnyExceptInRange((byte)0, (byte)1))
+            throw new CheckpointException($"'{file}': tensor '{stored.Name}' of truth values holds bytes other than 0 and 1. The file is corrupt.");
+    }
+
     /// <summary>Fills <paramref name="buffer"/> from <paramref name="offset"/> on.</summary>
     public static void ReadExactly(SafeFileHandle handle, string file, Span<byte> buffer, long offset)
     {
@@ -98,15 +118,14 @@ internal static unsafe class TensorBytes
         {
             var piece = new Span<byte>(start + done, (int)Math.Min(Piece, stored.Length - done));
             ReadExactly(handle, file, piece, stored.Offset + done);
-            if (stored.Type == ScalarType.Bool && piece.ContainsAnyExceptInRange((byte)0, (byte)1))
-                throw new CheckpointException($"'{file}': tensor '{stored.Name}' of truth values holds bytes other than 0 and 1. The file is corrupt.");
+            RequireTruthValues(stored, file, piece);
         }
 
         GC.KeepAlive(target);
     }
 
     /// <summary>Of the first element alone, because a span of the whole cannot exceed 2 GiB.</summary>
-    private static byte* AddressOf(Tensor tensor)
+    public static byte* AddressOf(Tensor tensor)
     {
         using var flat = tensor.detach().view(-1);
         using var first = flat.narrow(0, 0, 1);
