@@ -36,7 +36,7 @@ internal static class MachineChecks
     {
         try
         {
-            var folder = SharedMemoryDirectory.Choose();
+            var folder = SharedMemoryDirectory.Choose().Main;
             var free = new DriveInfo(folder).AvailableFreeSpace;
             return free >= ComfortableSharedMemory
                 ? new("shared memory", true, $"{folder}, {free >> 20} MiB free.")

@@ -56,8 +56,10 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
     /// <param name="size">The number of ranks.</param>
     /// <param name="timeout">The limit of each wait.</param>
     /// <param name="stagingBytes">Size of the pieces in which large tensors are moved; smaller in tests.</param>
-    public static SharedMemoryProcessGroup Join(Store store, int rank, int size, TimeSpan timeout, int stagingBytes = DefaultStagingBytes) =>
-        Over(SharedMemoryWorld.Join(store, rank, size, timeout), stagingBytes);
+    /// <param name="folders">Where segments go; chosen but in tests.</param>
+    public static SharedMemoryProcessGroup Join(
+        Store store, int rank, int size, TimeSpan timeout, int stagingBytes = DefaultStagingBytes, SharedMemoryFolders? folders = null) =>
+        Over(SharedMemoryWorld.Join(store, rank, size, timeout, folders), stagingBytes);
 
     private protected override Work AllReduceCore(Tensor tensor, ReduceOp op)
     {
@@ -245,7 +247,7 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
     {
         try
         {
-            return (SharedMemoryWorld.MakeControl(_world.Folder, size), null);
+            return (SharedMemoryWorld.MakeControl(_world.Folders, size), null);
         }
         catch (DistributedException e)
         {
