@@ -65,9 +65,15 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
     {
         var data = Data(tensor);
         var (count, type) = (tensor.numel(), tensor.dtype);
+        return count * type.SizeInBytes() <= _channel.InlineBytes
+            ? Start([new InlineAllReduce(data, count, type, op)], tensor)
+            : AllReduceInPieces(tensor, data, count, type, op);
+    }
+
+    /// <summary>Apart, so that a small all-reduce makes no closure.</summary>
+    private SharedMemoryWork AllReduceInPieces(Tensor tensor, byte* data, long count, ScalarType type, ReduceOp op)
+    {
         var size = (int)type.SizeInBytes();
-        if (count * size <= _channel.InlineBytes)
-            return Start([new InlineAllReduce(data, count, type, op)], tensor);
         return Start(InPieces(count, _channel.StagingBytes / size, (begin, length) => new StagedAllReduce(data + begin * size, length, type, op, count)), tensor);
     }
 

@@ -18,6 +18,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
 
     /// <summary>Whose doorbells and queues are used; this one, unless it is a group of some of another's ranks. Its memory is held until this one is disposed.</summary>
     private readonly SharedMemoryWorld _outermost;
+    private readonly int[] _globalRanks;
 
     /// <summary>For each rank whether its process can be seen from here (another container's cannot): only then can its death be.</summary>
     private readonly bool[] _visible;
@@ -41,7 +42,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
         Size = size;
         Timeout = timeout;
         _outermost = parent?._outermost ?? this;
-        GlobalRanks = parent is null ? [.. Enumerable.Range(0, size)] : [.. ranks!.Select(member => parent.GlobalRanks[member])];
+        _globalRanks = parent is null ? [.. Enumerable.Range(0, size)] : [.. ranks!.Select(member => parent._globalRanks[member])];
         if (parent is not null)
             Warn = parent.Warn;
         _identities = new ProcessIdentity[size];
@@ -49,7 +50,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
     }
 
     /// <summary>For each rank its number in the outermost world.</summary>
-    public IReadOnlyList<int> GlobalRanks { get; }
+    public IReadOnlyList<int> GlobalRanks => _globalRanks;
 
     /// <summary>Where warnings go.</summary>
     public Action<string> Warn { get; set; } = text => Console.Error.WriteLine($"FabricSharp: {text}");
@@ -229,7 +230,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
         Interlocked.MemoryBarrier(); // what was written before must be visible before we look who sleeps (see Arm)
         for (var rank = 0; rank < Size; rank++)
             if (rank != Rank)
-                _outermost.Ring(GlobalRanks[rank]);
+                _outermost.Ring(_globalRanks[rank]);
     }
 
     /// <summary>Announces that a thread of this rank is about to sleep; it must look at what it waits for once more before it does.</summary>
