@@ -27,6 +27,7 @@ internal static class Scenario
         ["launch-function"] = LaunchFacts.LaunchFunction,
         ["serve-store"] = LaunchFacts.ServeStore,
         ["collectives"] = CollectiveCalls.Run,
+        ["conformance"] = CollectiveConformance.Run,
         ["log"] = Logging.Run,
         ["whole-batch"] = WholeBatch.Run,
         ["sharded-optimizer"] = ShardedOptimizer.Run,

@@ -42,7 +42,7 @@ internal static class MachineChecks
     {
         try
         {
-            var folder = SharedMemoryDirectory.Choose();
+            var folder = SharedMemoryDirectory.Choose().Main;
             var drive = new DriveInfo(folder);
             var found = $"{folder} can be written, {drive.AvailableFreeSpace >> 20} of {drive.TotalSize >> 20} MiB free.";
             return drive.AvailableFreeSpace >= ComfortableSharedMemory

@@ -19,8 +19,11 @@ public abstract partial class ProcessGroup
         var call = Call(nameof(AllReduce));
         call.RequireTensor(tensor, nameof(tensor));
         call.RequireReduction(reduce, tensor.dtype);
-        return tensor.is_contiguous() ? AllReduceCore(tensor, reduce) : StagedWork.Start(tensor, copyBack: true, flat => AllReduceCore(flat, reduce));
+        return tensor.is_contiguous() ? AllReduceCore(tensor, reduce) : AllReduceStaged(tensor, reduce);
     }
+
+    /// <summary>Apart, so that the usual case makes no closure.</summary>
+    private Work AllReduceStaged(Tensor tensor, ReduceOp op) => StagedWork.Start(tensor, copyBack: true, flat => AllReduceCore(flat, op));
 
     /// <summary>Overwrites <paramref name="tensor"/> on every rank with rank <paramref name="root"/>'s. Collective.</summary>
     /// <param name="tensor">Same data type and element count on every rank; any strides.</param>

@@ -31,4 +31,12 @@ public sealed class FabricCollectivesTests
             Assert.Equal([1, 1, 1, 1, 1], report.GetProperty("tensor").EnumerateArray().Select(value => value.GetInt32()));
         }
     }
+    [Theory]
+    [InlineData(2)]
+    [InlineData(3)]
+    public async Task Conformance_BetweenProcesses_EveryCaseHolds(int ranks)
+    {
+        var result = await RunningProgram.RunWorkerAsync($"conformance ranks={ranks}");
+        Assert.All(result.ReportsOf(ranks), report => Assert.InRange(report.GetProperty("cases").GetInt32(), 10, 1000));
+    }
 }

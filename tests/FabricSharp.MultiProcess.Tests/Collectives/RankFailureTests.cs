@@ -57,6 +57,21 @@ public sealed class RankFailureTests
     }
 
     [Fact]
+    public async Task Train_RankIsStopped_IsWarnedOfAndNamed()
+    {
+        using var program = RunningProgram.Worker("wait ranks=2 timeout=4");
+        var processes = await ProcessesAsync(program, 2);
+        using (var stop = Process.Start("kill", ["-STOP", processes[1].ToString(System.Globalization.CultureInfo.InvariantCulture)]))
+            await stop.WaitForExitAsync();
+        var result = await program.EndAsync(Limit);
+        Assert.NotEqual(0, result.ExitCode);
+        Assert.Matches("FabricSharp: Rank 0 has waited 2 s, half of its limit, in operation .*rank 1 did not", result.Error);
+        Assert.Contains($"the process {processes[1]} of rank 1 is stopped (SIGSTOP, Ctrl-Z or a debugger)", result.Error, StringComparison.Ordinal);
+        Assert.Matches("DistributedTimeoutException: Rank 0: operation .* timed out after 4 s: .*rank 1 did not", result.Error); // call it, or do its share
+        await AssertGoneAsync(processes);
+    }
+
+    [Fact]
     public async Task Train_LauncherIsKilled_NoRankOutlivesIt()
     {
         using var program = RunningProgram.Worker("wait ranks=3");

@@ -43,7 +43,7 @@ internal static unsafe class Reduction
             case ScalarType.Int16: Integer<short>(op, arrays); break;
             case ScalarType.Int8: Integer<sbyte>(op, arrays); break;
             case ScalarType.Byte: Integer<byte>(op, arrays); break;
-            case ScalarType.Float16: HalfReduction.Run<HalfReduction.Float16Format>(op, arrays); break;
+            case ScalarType.Float16: HalfReduction.RunFloat16(op, arrays); break;
             case ScalarType.Bool: Integer<byte>(op.ForBooleans(), arrays); break;
             case ScalarType.BFloat16: HalfReduction.Run<HalfReduction.BFloat16Format>(op, arrays); break;
             default: throw new ArgumentException($"{type} tensors cannot be reduced.", nameof(type));

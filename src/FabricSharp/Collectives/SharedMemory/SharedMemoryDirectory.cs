@@ -11,16 +11,25 @@ internal static class SharedMemoryDirectory
 
     private static readonly TimeSpan LeftoverAge = TimeSpan.FromDays(1);
 
-    public static string Choose()
+    /// <param name="standard">The folder that is memory; another one in tests.</param>
+    public static SharedMemoryFolders Choose(string standard = "/dev/shm")
     {
         if (Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } chosen)
         {
             if (!Directory.Exists(chosen))
                 throw new DistributedException($"{Variable}={chosen} is no existing folder. Name one that all ranks of this machine can write, or unset it.");
-            return chosen;
+            return new SharedMemoryFolders(chosen, null);
         }
 
-        return IsWritable("/dev/shm") ? "/dev/shm" : Path.GetTempPath();
+        var temporary = Path.GetTempPath();
+        if (!OperatingSystem.IsLinux())
+            return new SharedMemoryFolders(temporary, null);
+        if (IsWritable(standard))
+            return new SharedMemoryFolders(standard, temporary);
+        return new SharedMemoryFolders(
+            temporary, null,
+            $"{standard} {(Directory.Exists(standard) ? "cannot be written" : "does not exist")}: files in {temporary} take its place, which is slower where that is on a disk. " +
+            $"Mount it, or name another folder in {Variable}.");
     }
 
     /// <summary>
@@ -57,7 +66,7 @@ internal static class SharedMemoryDirectory
 
     private static bool IsWritable(string folder)
     {
-        if (!OperatingSystem.IsLinux() || !Directory.Exists(folder))
+        if (!Directory.Exists(folder))
             return false;
         var probe = Path.Combine(folder, $"fabric-{Guid.NewGuid():N}.probe");
         try
@@ -71,3 +80,9 @@ internal static class SharedMemoryDirectory
         }
     }
 }
+
+/// <summary>Where the segments of a group go.</summary>
+/// <param name="Main">The usual place.</param>
+/// <param name="Fallback">Where what does not fit there goes; null: such is an error.</param>
+/// <param name="Warning">What rank 0 tells the user about the choice.</param>
+internal sealed record SharedMemoryFolders(string Main, string? Fallback, string? Warning = null);

@@ -56,16 +56,24 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
     /// <param name="size">The number of ranks.</param>
     /// <param name="timeout">The limit of each wait.</param>
     /// <param name="stagingBytes">Size of the pieces in which large tensors are moved; smaller in tests.</param>
-    public static SharedMemoryProcessGroup Join(Store store, int rank, int size, TimeSpan timeout, int stagingBytes = DefaultStagingBytes) =>
-        Over(SharedMemoryWorld.Join(store, rank, size, timeout), stagingBytes);
+    /// <param name="folders">Where segments go; chosen but in tests.</param>
+    public static SharedMemoryProcessGroup Join(
+        Store store, int rank, int size, TimeSpan timeout, int stagingBytes = DefaultStagingBytes, SharedMemoryFolders? folders = null) =>
+        Over(SharedMemoryWorld.Join(store, rank, size, timeout, folders), stagingBytes);
 
     private protected override Work AllReduceCore(Tensor tensor, ReduceOp op)
     {
         var data = Data(tensor);
         var (count, type) = (tensor.numel(), tensor.dtype);
+        return count * type.SizeInBytes() <= _channel.InlineBytes
+            ? Start([new InlineAllReduce(data, count, type, op)], tensor)
+            : AllReduceInPieces(tensor, data, count, type, op);
+    }
+
+    /// <summary>Apart, so that a small all-reduce makes no closure.</summary>
+    private SharedMemoryWork AllReduceInPieces(Tensor tensor, byte* data, long count, ScalarType type, ReduceOp op)
+    {
         var size = (int)type.SizeInBytes();
-        if (count * size <= _channel.InlineBytes)
-            return Start([new InlineAllReduce(data, count, type, op)], tensor);
         return Start(InPieces(count, _channel.StagingBytes / size, (begin, length) => new StagedAllReduce(data + begin * size, length, type, op, count)), tensor);
     }
 
@@ -245,7 +253,7 @@ internal sealed unsafe class SharedMemoryProcessGroup : ProcessGroup
     {
         try
         {
-            return (SharedMemoryWorld.MakeControl(_world.Folder, size), null);
+            return (SharedMemoryWorld.MakeControl(_world.Folders, size), null);
         }
         catch (DistributedException e)
         {

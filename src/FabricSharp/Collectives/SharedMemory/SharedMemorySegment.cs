@@ -59,6 +59,19 @@ internal sealed unsafe class SharedMemorySegment : IDisposable
         return Map(path, stream, length);
     }
 
+    /// <summary>Makes the file in the usual folder or, where that has no room, in the other.</summary>
+    public static (SharedMemorySegment Segment, bool IsElsewhere) CreateIn(SharedMemoryFolders folders, string name, long length)
+    {
+        try
+        {
+            return (Create(System.IO.Path.Combine(folders.Main, name), length), false);
+        }
+        catch (DistributedException) when (folders.Fallback is not null)
+        {
+            return (Create(System.IO.Path.Combine(folders.Fallback, name), length), true);
+        }
+    }
+
     /// <summary>Maps a file that another rank made.</summary>
     public static SharedMemorySegment Open(string path, long length)
     {

@@ -11,8 +11,17 @@ internal sealed unsafe partial class SharedMemoryWorld
     /// <summary>Of the outermost world: the queues of all its groups. Replaced as a whole by compare-and-exchange, read without.</summary>
     private SharedMemoryQueue[] _queues = [];
 
+    private bool _hasWarnedOfFallback;
+
     /// <summary>The one thread that has called collectives so far; 0 before the first.</summary>
     private int _thread;
+
+    /// <summary>One warning of a folder without room is enough.</summary>
+    public bool HasWarnedOfFallback
+    {
+        get => _outermost._hasWarnedOfFallback;
+        set => _outermost._hasWarnedOfFallback = value;
+    }
 
     private byte* WaitText(int rank) => Message(rank) + MessageCapacity;
 

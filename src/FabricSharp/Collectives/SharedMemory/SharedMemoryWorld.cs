@@ -18,6 +18,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
 
     /// <summary>Whose doorbells and queues are used; this one, unless it is a group of some of another's ranks. Its memory is held until this one is disposed.</summary>
     private readonly SharedMemoryWorld _outermost;
+    private readonly int[] _globalRanks;
 
     /// <summary>For each rank whether its process can be seen from here (another container's cannot): only then can its death be.</summary>
     private readonly bool[] _visible;
@@ -32,15 +33,16 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
     /// <summary>Whether this object, not another process of the same rank, holds the rank's place.</summary>
     private bool _entered;
 
-    private SharedMemoryWorld(SharedMemorySegment segment, int rank, int size, TimeSpan timeout, SharedMemoryWorld? parent = null, int[]? ranks = null)
+    private SharedMemoryWorld(SharedMemorySegment segment, int rank, int size, TimeSpan timeout, SharedMemoryFolders folders, SharedMemoryWorld? parent = null, int[]? ranks = null)
     {
+        Folders = folders;
         _segment = segment;
         Token = Path.GetFileName(segment.Path);
         Rank = rank;
         Size = size;
         Timeout = timeout;
         _outermost = parent?._outermost ?? this;
-        GlobalRanks = parent is null ? [.. Enumerable.Range(0, size)] : [.. ranks!.Select(member => parent.GlobalRanks[member])];
+        _globalRanks = parent is null ? [.. Enumerable.Range(0, size)] : [.. ranks!.Select(member => parent._globalRanks[member])];
         if (parent is not null)
             Warn = parent.Warn;
         _identities = new ProcessIdentity[size];
@@ -48,7 +50,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
     }
 
     /// <summary>For each rank its number in the outermost world.</summary>
-    public IReadOnlyList<int> GlobalRanks { get; }
+    public IReadOnlyList<int> GlobalRanks => _globalRanks;
 
     /// <summary>Where warnings go.</summary>
     public Action<string> Warn { get; set; } = text => Console.Error.WriteLine($"FabricSharp: {text}");
@@ -73,7 +75,12 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
     /// <summary>A random name, the beginning of the names of all files of this group.</summary>
     public string Token { get; }
 
-    public string Folder => Path.GetDirectoryName(_segment.Path)!;
+    public SharedMemoryFolders Folders { get; }
+
+    /// <summary>Whether rank <paramref name="rank"/> made its segment with this number in the other folder; known after the meeting that follows.</summary>
+    public bool IsElsewhere(int rank, long file) => Volatile.Read(ref Member(rank)->FileElsewhere) == file;
+
+    public void NoteElsewhere(long file) => Volatile.Write(ref Member(Rank)->FileElsewhere, file);
 
     private MemberBlock* Member(int rank) => (MemberBlock*)(_segment.Pointer + HeaderBytes + (long)rank * MemberBytes);
 
@@ -98,21 +105,29 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
     public long NextBufferNumber() => ++_buffers;
 
     /// <summary>Joins the world of <paramref name="store"/>. Collective.</summary>
-    public static SharedMemoryWorld Join(Store store, int rank, int size, TimeSpan timeout)
+    /// <param name="store">Where the ranks meet.</param>
+    /// <param name="rank">This rank.</param>
+    /// <param name="size">The number of ranks.</param>
+    /// <param name="timeout">The limit of each wait.</param>
+    /// <param name="folders">Where segments go; <see cref="SharedMemoryDirectory.Choose"/> but in tests.</param>
+    public static SharedMemoryWorld Join(Store store, int rank, int size, TimeSpan timeout, SharedMemoryFolders? folders = null)
     {
+        folders ??= SharedMemoryDirectory.Choose();
         if (rank != 0)
-            return Enter(new SharedMemoryWorld(OpenControl(Encoding.UTF8.GetString(store.Get("shm/world", timeout)), rank, size), rank, size, timeout));
-        var folder = SharedMemoryDirectory.Choose();
-        SharedMemoryDirectory.RemoveLeftovers(folder, TimeProvider.System);
-        var segment = MakeControl(folder, size);
+            return Enter(new SharedMemoryWorld(OpenControl(Encoding.UTF8.GetString(store.Get("shm/world", timeout)), rank, size), rank, size, timeout, folders));
+        SharedMemoryDirectory.RemoveLeftovers(folders.Main, TimeProvider.System);
+        var segment = MakeControl(folders, size);
         store.Set("shm/world", Encoding.UTF8.GetBytes(segment.Path));
-        return Enter(new SharedMemoryWorld(segment, rank, size, timeout));
+        var world = new SharedMemoryWorld(segment, rank, size, timeout, folders);
+        if (folders.Warning is { } warning)
+            world.Warn(warning);
+        return Enter(world);
     }
 
     /// <summary>Makes the control segment of a group; its first rank does.</summary>
-    public static SharedMemorySegment MakeControl(string folder, int size)
+    public static SharedMemorySegment MakeControl(SharedMemoryFolders folders, int size)
     {
-        var segment = SharedMemorySegment.Create(Path.Combine(folder, $"{SharedMemoryDirectory.Prefix}{Guid.NewGuid():N}"), HeaderBytes + (long)size * MemberBytes);
+        var (segment, _) = SharedMemorySegment.CreateIn(folders, $"{SharedMemoryDirectory.Prefix}{Guid.NewGuid():N}", HeaderBytes + (long)size * MemberBytes);
         *(int*)(segment.Pointer + 8) = size;
         Volatile.Write(ref *(ulong*)segment.Pointer, Magic);
         return segment;
@@ -130,7 +145,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
             throw new DistributedException($"{Me}: the group was disposed while another was made of it.");
         try
         {
-            return Enter(new SharedMemoryWorld(made ?? OpenControl(path, rank, ranks.Length), rank, ranks.Length, timeout, this, ranks));
+            return Enter(new SharedMemoryWorld(made ?? OpenControl(path, rank, ranks.Length), rank, ranks.Length, timeout, Folders, this, ranks));
         }
         catch
         {
@@ -215,7 +230,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
         Interlocked.MemoryBarrier(); // what was written before must be visible before we look who sleeps (see Arm)
         for (var rank = 0; rank < Size; rank++)
             if (rank != Rank)
-                _outermost.Ring(GlobalRanks[rank]);
+                _outermost.Ring(_globalRanks[rank]);
     }
 
     /// <summary>Announces that a thread of this rank is about to sleep; it must look at what it waits for once more before it does.</summary>
@@ -396,6 +411,7 @@ internal sealed unsafe partial class SharedMemoryWorld : IDisposable
         public long WaitToken;
         public int HasSeveralThreads;
         public int Looks;
+        public long FileElsewhere;
         private fixed byte _line0[64]; // the words below are written by others: lines of their own
         public int Doorbell;
         private fixed byte _line1[124];

@@ -103,7 +103,7 @@ public sealed class SharedMemorySegmentTests : IDisposable
 
     [Fact]
     public void Choose_VariableThatNamesNoFolder_IsRefused() => WithVariable("/no/such/folder", () =>
-        Assert.Contains("FABRIC_SHM_DIR=/no/such/folder", Assert.Throws<DistributedException>(SharedMemoryDirectory.Choose).Message));
+        Assert.Contains("FABRIC_SHM_DIR=/no/such/folder", Assert.Throws<DistributedException>(() => SharedMemoryDirectory.Choose()).Message));
 
     [Fact]
     public void Identity_OfThisProcess_IsAlive()
