@@ -15,7 +15,7 @@ public class CheckpointDoorTests
         Assert.Equal(["z.weight"], keys.MissingKeys);
         Assert.Equal(["y.bias", "y.weight"], keys.UnexpectedKeys.Order());
         Assert.Contains("holds 2 entries", Checkpoints.Fails(() => Checkpoint.LoadModule(folder["c"], net, strict: false)).Message);
-        Assert.Contains("no entry 'q', but: 'a', 'b'", Checkpoints.Fails(() => Checkpoint.LoadModule(folder["c"], net, "q")).Message);
+        Assert.Contains("no entry 'q'. It has: 'a', 'b'", Checkpoints.Fails(() => Checkpoint.LoadModule(folder["c"], net, "q")).Message);
         using var fabric = Checkpoints.OneRank();
         Assert.Equal(["z.weight"], fabric.LoadRaw(folder["c/a.safetensors"], net, strict: false).MissingKeys);
     }

@@ -105,6 +105,7 @@ public class DifferentiableCollectivesTests
             using var fabric = new Fabric("cpu", "ddp_notebook", 2);
             fabric.Launch<int>(rank =>
             {
+                rank.Setup(nn.Linear(1, 1));
                 var loss = rank.AllGather(ones(2).requires_grad_(), syncGrads: true).sum();
                 if (rank.GlobalRank == 1)
                     throw new InvalidDataException("bad sample");
