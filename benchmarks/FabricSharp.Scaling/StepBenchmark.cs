@@ -7,8 +7,9 @@ using static TorchSharp.torch;
 namespace FabricSharp.Scaling;
 
 /// <summary>
-/// One training step in three variants, in blocks that take turns: independent copies of the model (no communication, so both cores are
-/// loaded alike), DDP, and DDP with findUnusedParameters. Times are means over the ranks, medians over rounds; ratios are taken within a round.
+/// One training step in four variants, in blocks that take turns: independent copies of the model (no communication, so both cores are
+/// loaded alike), DDP, DDP with findUnusedParameters, and copies that meet at a barrier in each step: what waiting for the slower rank costs by itself,
+/// without a byte of gradients. Times are means over the ranks, medians over rounds; ratios are taken within a round.
 /// </summary>
 internal static class StepBenchmark
 {
@@ -22,7 +23,7 @@ internal static class StepBenchmark
         flagged.Attach(fabric.Strategy.Plan);
         flagged.Share(fabric.Strategy.Group!);
         if (fabric.IsGlobalZero)
-            Console.Error.WriteLine($"{"model",-8} {"params",6} {"MB",6} | {"copies ms",10} {"ddp ms",10} {"flag ms",10} | {"ddp/copies",10} {"flag/copies",11} {"flag-ddp µs",11}");
+            Console.Error.WriteLine($"{"model",-8} {"params",6} {"MB",6} | {"copies ms",10} {"ddp ms",10} {"flag ms",10} | {"ddp/copies",10} {"flag/copies",11} {"flag-ddp µs",11} | {"barrier/copies",14} {"exposed µs",10} {"overlap µs",10}");
         foreach (var name in models)
             Measure(fabric, flagged, name, rounds);
     }
@@ -35,6 +36,7 @@ internal static class StepBenchmark
         var variants = new List<Variant> { new Copy(plain) };
         variants.Add(regular.UsesEverything ? new Replica(regular, fabric.Strategy) : new Skipped(regular));
         variants.Add(new Replica(unused, flagged));
+        variants.Add(new Copy(ModelCase.Make(name), fabric.Barrier));
         foreach (var variant in variants)
             variant.Run(WarmUpSteps);
         for (var round = 0; round < rounds; round++)
@@ -59,9 +61,11 @@ internal static class StepBenchmark
         var (copies, ddp, flag) = (variants[0].Median, variants[1].Median, variants[2].Median);
         var (ddpRatio, flagRatio) = (variants[1].RatioTo(variants[0]), variants[2].RatioTo(variants[0]));
         var extra = variants[2].ExtraOver(variants[1]);
+        var barrier = variants[3].RatioTo(variants[0]);
+        var parts = variants.OfType<Replica>().First().Data.AverageStep;
         var parameters = model.Model.parameters().ToList();
         var megabytes = parameters.Sum(p => p.numel() * 4) / 1e6;
-        Console.Error.WriteLine($"{model.Name,-8} {parameters.Count,6} {megabytes,6:F1} | {copies,10:F3} {ddp,10:F3} {flag,10:F3} | {ddpRatio,10:F3} {flagRatio,11:F3} {extra * 1000,11:F1}");
+        Console.Error.WriteLine($"{model.Name,-8} {parameters.Count,6} {megabytes,6:F1} | {copies,10:F3} {ddp,10:F3} {flag,10:F3} | {ddpRatio,10:F3} {flagRatio,11:F3} {extra * 1000,11:F1} | {barrier,14:F3} {parts.ExposedCommunication.TotalMicroseconds,10:F0} {parts.Overlap.TotalMicroseconds,10:F0}");
         Console.WriteLine(JsonSerializer.Serialize(new
         {
             benchmark = "ddp_step",
@@ -75,6 +79,9 @@ internal static class StepBenchmark
             ddp_over_copies = double.IsNaN(ddp) ? (double?)null : ddpRatio,
             find_unused_over_copies = flagRatio,
             find_unused_extra_us = double.IsNaN(ddp) ? (double?)null : extra * 1000,
+            barrier_over_copies = barrier,
+            exposed_communication_us = parts.ExposedCommunication.TotalMicroseconds,
+            overlapped_communication_us = parts.Overlap.TotalMicroseconds,
         }));
     }
 
@@ -108,7 +115,7 @@ internal static class StepBenchmark
         public virtual void Dispose() => model.Model.Dispose();
     }
 
-    private sealed class Copy(ModelCase model) : Variant(model)
+    private sealed class Copy(ModelCase model, Action? meet = null) : Variant(model)
     {
         private readonly ModelCase _model = model;
         private readonly Parameter[] _parameters = [.. model.Model.parameters()];
@@ -119,6 +126,7 @@ internal static class StepBenchmark
             foreach (var parameter in _parameters)
                 parameter.grad = null;
             _model.Loss(_model.Model.call(_model.Input)).backward();
+            meet?.Invoke();
             _optimizer.step();
         }
     }
@@ -139,6 +147,8 @@ internal static class StepBenchmark
             _module = new FabricModule<Tensor, Tensor>(model.Model, handler);
             _optimizer = new FabricOptimizer(optim.SGD(model.Model.parameters().ToList(), 0.01), strategy, () => [handler]);
         }
+
+        public DataParallel.DDPLoggingData Data => _module.GetLoggingData();
 
         protected override void Step()
         {
