@@ -57,7 +57,7 @@ public sealed partial class Fabric
     /// <param name="op"><c>"mean"</c> (or <c>"avg"</c>) or <c>"sum"</c>. <value>Default "mean".</value></param>
     public double AllReduce(double value, string op = "mean")
     {
-        using var number = tensor(value, ScalarType.Float64);
+        using var number = tensor(value, ScalarType.Float64, Strategy.Group?.TensorDevice ?? CPU);
         return AllReduce(number, op).item<double>();
     }
 
@@ -94,10 +94,11 @@ public sealed partial class Fabric
         if (Strategy.Group is not { } group)
             return value;
         var json = GlobalRank == src ? JsonSerializer.SerializeToUtf8Bytes(value, BroadcastOptions) : [];
-        using var length = tensor(new[] { (long)json.Length });
+        using var length = tensor(new[] { (long)json.Length }, device: group.TensorDevice);
         group.Broadcast(length, src).Wait();
-        using var bytes = GlobalRank == src ? tensor(json) : empty(length.item<long>(), ScalarType.Byte);
+        using var bytes = GlobalRank == src ? tensor(json, device: group.TensorDevice) : empty(length.item<long>(), ScalarType.Byte, group.TensorDevice);
         group.Broadcast(bytes, src).Wait();
-        return GlobalRank == src ? value : JsonSerializer.Deserialize<T>(bytes.data<byte>().ToArray(), BroadcastOptions)!;
+        using var here = bytes.cpu();
+        return GlobalRank == src ? value : JsonSerializer.Deserialize<T>(here.data<byte>().ToArray(), BroadcastOptions)!;
     }
 }

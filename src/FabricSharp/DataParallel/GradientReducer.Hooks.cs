@@ -40,7 +40,7 @@ internal sealed partial class GradientReducer
     private void FillForHook(ParameterSlot slot, bool isUsed)
     {
         if (!isUsed)
-            Clear(slot);
+            _accessor.Clear(slot);
         else
             FillMissing(slot);
     }

@@ -76,14 +76,14 @@ internal sealed class ReplicaSynchronizer(
     {
         using var scope = NewDisposeScope();
         var bytes = Encoding.UTF8.GetBytes(text);
-        var lengths = zeros(group.Size, ScalarType.Int64);
-        group.AllGather(lengths, tensor(new long[] { bytes.Length })).Wait();
-        var counts = lengths.data<long>().ToArray();
+        var lengths = zeros(group.Size, ScalarType.Int64, group.TensorDevice);
+        group.AllGather(lengths, tensor(new long[] { bytes.Length }, device: group.TensorDevice)).Wait();
+        var counts = lengths.cpu().data<long>().ToArray();
         var padded = new byte[counts.Max()];
         bytes.CopyTo(padded, 0);
-        var all = zeros([group.Size, padded.Length], ScalarType.Byte);
-        group.AllGather(all, tensor(padded)).Wait();
-        var flat = all.data<byte>().ToArray();
+        var all = zeros([group.Size, padded.Length], ScalarType.Byte, group.TensorDevice);
+        group.AllGather(all, tensor(padded, device: group.TensorDevice)).Wait();
+        var flat = all.cpu().data<byte>().ToArray();
         return [.. Enumerable.Range(0, group.Size).Select(rank => Encoding.UTF8.GetString(flat, rank * padded.Length, (int)counts[rank]))];
     }
 }

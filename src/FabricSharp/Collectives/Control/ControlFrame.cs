@@ -6,10 +6,10 @@ internal enum ControlFrame : byte
     /// <summary>To the hub, once: secret, rank.</summary>
     Hello = 1,
 
-    /// <summary>To the hub: channel, number, whether an answer is wanted, what is called, bytes for the answer.</summary>
+    /// <summary>To the hub: channel, number, whether bytes are wanted, what is called, bytes for the others.</summary>
     Call,
 
-    /// <summary>From the hub: channel, number, every rank's bytes.</summary>
+    /// <summary>From the hub: all ranks have called alike. Channel, number, whether bytes were wanted, every rank's bytes.</summary>
     Answer,
 
     /// <summary>From the hub: channel, number, what each rank called.</summary>

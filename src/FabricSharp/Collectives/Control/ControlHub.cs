@@ -176,17 +176,21 @@ internal sealed class ControlHub : IDisposable
             });
     }
 
+    /// <summary>To the own rank last: when it goes on, and perhaps ends its process, the others have been told.</summary>
     private void Answer(Call call, int channel, long number)
     {
-        for (var rank = 0; rank < _size; rank++)
-            if (call.WantsAnswer[rank])
-                Send(rank, ControlFrame.Answer, writer =>
-                {
-                    writer.Write(channel);
-                    writer.Write(number);
-                    writer.Write(call.Bytes.Sum(bytes => bytes!.Length));
-                    Array.ForEach(call.Bytes, bytes => writer.Write(bytes!));
-                });
+        for (var rank = _size - 1; rank >= 0; rank--)
+        {
+            var parts = call.WantsAnswer[rank] ? call.Bytes : [];
+            Send(rank, ControlFrame.Answer, writer =>
+            {
+                writer.Write(channel);
+                writer.Write(number);
+                writer.Write(parts.Length > 0);
+                writer.Write(parts.Sum(bytes => bytes!.Length));
+                Array.ForEach(parts, bytes => writer.Write(bytes!));
+            });
+        }
     }
 
     private void OnMessage(Message message)

@@ -22,6 +22,7 @@ internal sealed class ControlLine : IDisposable
     private readonly Dictionary<long, int[]> _missing = [];
     private readonly Dictionary<int, Dictionary<int, long>> _left = [];
     private readonly Dictionary<int, long> _numbers = [];
+    private readonly Dictionary<int, long> _agreed = [];
     private readonly HashSet<long> _unmatched = [];
     private long _messages;
     private long _queries;
@@ -53,12 +54,19 @@ internal sealed class ControlLine : IDisposable
 
     private string Me => $"R{NameOf(Rank)[1..]}";
 
-    /// <summary>Tells what this rank calls as its next operation on a channel. Does not wait.</summary>
+    /// <summary>Tells what this rank calls as its next operation on a channel. Does not wait: see <see cref="IsAgreed"/>.</summary>
     /// <returns>The operation's number.</returns>
     public long Call(int channel, string text) => Call(channel, text, [], wantsAnswer: false);
 
-    /// <summary>The same; an answer, which must be taken with <see cref="Answer"/>, comes when all ranks have called alike.</summary>
+    /// <summary>The same with bytes for the others; theirs must be taken with <see cref="Answer"/>.</summary>
     public long CallForAnswer(int channel, string text, ReadOnlySpan<byte> bytes) => Call(channel, text, bytes, wantsAnswer: true);
+
+    /// <summary>Whether all ranks have called the operation, and alike.</summary>
+    public bool IsAgreed(int channel, long number)
+    {
+        lock (_gate)
+            return _socket is null || _agreed.GetValueOrDefault(channel) >= number;
+    }
 
     /// <summary>Waits until every rank has called the operation; returns every rank's bytes, in order.</summary>
     /// <exception cref="DistributedException">Some rank did not call in time, failed, left, or called something else.</exception>
@@ -261,7 +269,7 @@ internal sealed class ControlLine : IDisposable
         switch (kind)
         {
             case ControlFrame.Answer:
-                Update(() => _answers[(content.ReadInt32(), content.ReadInt64())] = content.ReadBytes(content.ReadInt32()));
+                Update(() => OnAnswer(content));
                 break;
             case ControlFrame.Go:
                 var number = content.ReadInt64();
@@ -289,6 +297,15 @@ internal sealed class ControlLine : IDisposable
             default:
                 throw new InvalidDataException($"A frame of kind {kind}.");
         }
+    }
+
+    /// <summary>The calls of a channel are agreed upon in their order.</summary>
+    private void OnAnswer(BinaryReader content)
+    {
+        var (channel, number, wanted) = (content.ReadInt32(), content.ReadInt64(), content.ReadBoolean());
+        _agreed[channel] = number;
+        if (wanted)
+            _answers[(channel, number)] = content.ReadBytes(content.ReadInt32());
     }
 
     private void Update(Action change)

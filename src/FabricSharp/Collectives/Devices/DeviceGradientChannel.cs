@@ -1,3 +1,4 @@
+using FabricSharp.Interop.LibTorch;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Collectives.Devices;
@@ -6,6 +7,8 @@ namespace FabricSharp.Collectives.Devices;
 internal sealed class DeviceGradientChannel(DeviceGradientTransport transport, Device device, string name, int exchangeBytes) : GradientChannel
 {
     private long _buffers;
+
+    public override bool NeedsTensors => true;
 
     public override GradientBuffer Allocate(long bytes) => new DeviceBuffer(device, ++_buffers, bytes);
 
@@ -37,13 +40,14 @@ internal sealed class DeviceGradientChannel(DeviceGradientTransport transport, D
     private sealed class DeviceBuffer(Device device, long number, long bytes) : GradientBuffer
     {
         private Tensor? _flat;
+        private IntPtr _pointer;
 
         public long Number => number;
 
         public Tensor Flat => _flat ?? throw new InvalidOperationException($"Bucket buffer {number} has no tensor yet.");
 
         /// <summary>An address of the device: to be compared, not to be read.</summary>
-        public override IntPtr Pointer => Interop.LibTorch.TensorMemory.PointerOf(Flat);
+        public override IntPtr Pointer => _pointer;
 
         public override long Bytes => bytes;
 
@@ -51,6 +55,7 @@ internal sealed class DeviceGradientChannel(DeviceGradientTransport transport, D
         {
             using var gradientsOff = no_grad();
             _flat = zeros(bytes / type.SizeInBytes(), type, device).DetachFromDisposeScope();
+            _pointer = TensorMemory.PointerOf(_flat);
             return _flat.alias();
         }
 

@@ -38,7 +38,7 @@ internal sealed class NcclCommunicator : IDisposable
     public NcclCommunicator(NcclWorld world, string key, int rank, int size)
     {
         _world = world;
-        using var device = world.Cuda.Use(world.DeviceIndex);
+        world.Cuda.MakeCurrent(world.DeviceIndex);
         try
         {
             var id = world.ShareUniqueId(key, rank == 0, world.Timeout);
@@ -81,7 +81,7 @@ internal sealed class NcclCommunicator : IDisposable
                 return;
             }
 
-            using var device = _world.Cuda.Use(_world.DeviceIndex);
+            _world.Cuda.MakeCurrent(_world.DeviceIndex);
             try
             {
                 if (after == IntPtr.Zero)
@@ -166,7 +166,7 @@ internal sealed class NcclCommunicator : IDisposable
     {
         if (Volatile.Read(ref _isGone))
             return false;
-        using var device = _world.Cuda.Use(_world.DeviceIndex);
+        _world.Cuda.MakeCurrent(_world.DeviceIndex);
         return _world.Cuda.HasPassed(done);
     }
 
@@ -174,7 +174,7 @@ internal sealed class NcclCommunicator : IDisposable
     {
         if (Volatile.Read(ref _isGone))
             return;
-        using var device = _world.Cuda.Use(_world.DeviceIndex);
+        _world.Cuda.MakeCurrent(_world.DeviceIndex);
         _world.Cuda.WaitOnStream(_world.Cuda.CurrentStream(_world.DeviceIndex), done);
     }
 
@@ -204,7 +204,7 @@ internal sealed class NcclCommunicator : IDisposable
             Volatile.Write(ref _isGone, true);
             if (_handle == IntPtr.Zero)
                 return;
-            using var device = _world.Cuda.Use(_world.DeviceIndex);
+            _world.Cuda.MakeCurrent(_world.DeviceIndex);
             _world.Nccl.Abort(_handle);
         }
         finally
@@ -238,7 +238,7 @@ internal sealed class NcclCommunicator : IDisposable
         {
             if (_isGone)
                 return;
-            using var device = _world.Cuda.Use(_world.DeviceIndex);
+            _world.Cuda.MakeCurrent(_world.DeviceIndex);
             foreach (var reduction in _preMulSums.Values)
                 _world.Nccl.DestroyReduction(reduction, _handle);
             var deadline = Deadline.After(FarewellLimit);
@@ -259,7 +259,7 @@ internal sealed class NcclCommunicator : IDisposable
         _isReleased = true;
         try
         {
-            using var device = _world.Cuda.Use(_world.DeviceIndex);
+            _world.Cuda.MakeCurrent(_world.DeviceIndex);
             lock (_freeEvents)
                 while (_freeEvents.TryPop(out var free))
                     _world.Cuda.DestroyEvent(free);

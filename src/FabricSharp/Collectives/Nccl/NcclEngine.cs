@@ -1,4 +1,5 @@
 using FabricSharp.Interop.Cuda;
+using FabricSharp.Interop.LibTorch;
 using FabricSharp.Interop.Nccl;
 using static TorchSharp.torch;
 
@@ -11,10 +12,10 @@ namespace FabricSharp.Collectives.Nccl;
 internal sealed record NcclEngine(NcclLibrary Nccl, CudaRuntime Cuda, Func<int, Device> DeviceAt)
 {
     /// <summary>Why <see cref="Loaded"/> throws; null where the back end can be used.</summary>
-    public static string? MissingReason => NcclLibrary.MissingReason;
+    public static string? MissingReason => NcclLibrary.MissingReason ?? LibTorchLibrary.NotSupportedReason;
 
     /// <exception cref="DistributedException">The machine has not what the back end needs.</exception>
-    public static NcclEngine Loaded => NcclLibrary.Loaded is { } nccl && CudaRuntime.Loaded is { } cuda
+    public static NcclEngine Loaded => MissingReason is null && NcclLibrary.Loaded is { } nccl && CudaRuntime.Loaded is { } cuda
         ? new NcclEngine(nccl, cuda, index => new Device($"cuda:{index}"))
         : throw new DistributedException($"The 'nccl' back end cannot be used on this machine: {MissingReason}.");
 }

@@ -38,7 +38,7 @@ internal sealed class NcclMessages : IDisposable
     private NcclMessageWork Start(Tensor tensor, bool isOutgoing, int peer, int tag, string text)
     {
         _world.ThrowIfFailed();
-        using var device = _world.Cuda.Use(_world.DeviceIndex);
+        _world.Cuda.MakeCurrent(_world.DeviceIndex);
         var ready = _events.TakeEvent();
         _world.Cuda.Record(ready, _world.Cuda.CurrentStream(_world.DeviceIndex));
         var bytes = tensor.numel() * tensor.dtype.SizeInBytes();

@@ -18,6 +18,7 @@ internal abstract class NcclWork : Work
     private Tensor?[] _held;
     private NcclCommunicator? _communicator;
     private IntPtr _done;
+    private bool _hasNothingToDo;
     private bool _isOver;
 
     protected NcclWork(NcclWorld world, string text, ReadOnlySpan<Tensor?> tensors)
@@ -67,11 +68,11 @@ internal abstract class NcclWork : Work
         }
     }
 
-    /// <summary>Says that there was nothing to do.</summary>
+    /// <summary>Says that there was nothing to do here.</summary>
     public void End()
     {
         lock (_gate)
-            Release();
+            _hasNothingToDo = true;
     }
 
     /// <summary>Whether the stream has passed the operation; lets go of its tensors if so.</summary>
@@ -81,9 +82,12 @@ internal abstract class NcclWork : Work
         {
             if (_isOver)
                 return true;
-            if (_done == IntPtr.Zero || !_communicator!.HasPassed(_done))
+            if (!_hasNothingToDo && (_done == IntPtr.Zero || !_communicator!.HasPassed(_done)))
                 return false;
-            _communicator.GiveBack(_done);
+            if (!IsAgreed)
+                return false;
+            if (_done != IntPtr.Zero)
+                _communicator!.GiveBack(_done);
             _done = IntPtr.Zero;
             Release();
             return true;
@@ -101,6 +105,9 @@ internal abstract class NcclWork : Work
     }
 
     protected abstract ControlWait Watch();
+
+    /// <summary>Whether all ranks are known to have called the same: without that a result may be of different operations.</summary>
+    protected abstract bool IsAgreed { get; }
 
     /// <summary>Throws when the operation cannot end well any more because of other ranks.</summary>
     protected abstract void ThrowIfCannotEnd();
@@ -165,6 +172,8 @@ internal sealed class NcclCollectiveWork(NcclWorld world, int channel, long numb
     private readonly int _channel = channel;
     private readonly long _number = number;
 
+    protected override bool IsAgreed => _line.IsAgreed(_channel, _number);
+
     protected override ControlWait Watch() => new(_line, _channel, _number, Text);
 
     protected override void ThrowIfCannotEnd() => _line.ThrowIfCannotEnd(_channel, _number, Text);
@@ -190,6 +199,9 @@ internal sealed class NcclMessageWork(NcclWorld world, bool isOutgoing, int peer
 
     /// <summary>Has passed when libtorch's stream has made, or no longer reads, the tensor.</summary>
     public required IntPtr Ready { get; init; }
+
+    /// <summary>Only messages that have found their partner are begun.</summary>
+    protected override bool IsAgreed => true;
 
     protected override ControlWait Watch() => new(_line, 0, Number, Text);
 

@@ -5,7 +5,7 @@ namespace FabricSharp.Interop.Cuda;
 
 /// <summary>
 /// The few functions of the CUDA runtime that a second stream beside libtorch's takes. Functions are found by name, so that another library
-/// (in tests a simulated one) can stand behind them. A device is current per thread: see <see cref="Use"/>.
+/// (in tests a simulated one) can stand behind them. A device is current per thread: see <see cref="MakeCurrent"/>.
 /// </summary>
 internal sealed unsafe class CudaRuntime
 {
@@ -64,14 +64,16 @@ internal sealed unsafe class CudaRuntime
         }
     }
 
-    /// <summary>Makes <paramref name="device"/> current on this thread until the result is disposed, on the same thread.</summary>
-    public DeviceScope Use(int device)
+    /// <summary>
+    /// Makes <paramref name="device"/> current on this thread, from now on: a rank has one device, and going back to another would make the runtime
+    /// put up there, too, at the cost of its memory.
+    /// </summary>
+    public void MakeCurrent(int device)
     {
-        int before;
-        Check(_getDevice(&before), "cudaGetDevice");
-        if (before != device)
-            SetDevice(device);
-        return new DeviceScope(this, before, before != device);
+        int current;
+        Check(_getDevice(&current), "cudaGetDevice");
+        if (current != device)
+            Check(_setDevice(device), "cudaSetDevice");
     }
 
     /// <summary>Which piece of hardware a device number means in this process, for example <c>0000:3B:00.0</c>.</summary>
@@ -126,8 +128,6 @@ internal sealed unsafe class CudaRuntime
         return status == 0 ? stream : throw new CudaException("aoti_torch_get_current_cuda_stream", status, "libtorch's own message is on standard error");
     }
 
-    private void SetDevice(int device) => Check(_setDevice(device), "cudaSetDevice");
-
     private void Check(int code, string function)
     {
         if (code != 0)
@@ -164,15 +164,5 @@ internal sealed unsafe class CudaRuntime
             if (candidate is not null && NativeLibrary.TryLoad(candidate, out var library))
                 return library;
         return IntPtr.Zero;
-    }
-
-    /// <summary>Brings back the device that was current before.</summary>
-    internal readonly ref struct DeviceScope(CudaRuntime runtime, int before, bool changed)
-    {
-        public void Dispose()
-        {
-            if (changed)
-                runtime.SetDevice(before);
-        }
     }
 }
