@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net.Sockets;
 using FabricSharp.Collectives.Stores;
 
@@ -15,6 +16,8 @@ internal sealed class ControlLine : IDisposable
     /// <summary>How long the hub may take to say who is missing.</summary>
     private static readonly TimeSpan QueryLimit = TimeSpan.FromSeconds(2);
 
+    private static readonly TimeSpan Spinning = TimeSpan.FromMicroseconds(Environment.ProcessorCount > 2 ? 100 : 0);
+
     private readonly ControlSocket? _socket;
     private readonly IReadOnlyList<int> _globalRanks;
     private readonly object _gate = new();
@@ -24,6 +27,7 @@ internal sealed class ControlLine : IDisposable
     private readonly Dictionary<int, long> _numbers = [];
     private readonly Dictionary<int, long> _agreed = [];
     private readonly HashSet<long> _unmatched = [];
+    private long _heard;
     private long _messages;
     private long _queries;
     private (int Rank, string Reason)? _failed;
@@ -82,6 +86,7 @@ internal sealed class ControlLine : IDisposable
     {
         var deadline = Deadline.After(limit);
         using var watch = new ControlWait(this, channel, number, text);
+        SpinUntilHeardOf(); // most answers come sooner than a sleeping thread wakes up
         lock (_gate)
             while (true)
             {
@@ -94,6 +99,14 @@ internal sealed class ControlLine : IDisposable
                 Monitor.Wait(_gate, left < ControlWait.Interval ? left : ControlWait.Interval);
                 watch.Look();
             }
+    }
+
+    private void SpinUntilHeardOf()
+    {
+        var heard = Volatile.Read(ref _heard);
+        var begin = Stopwatch.GetTimestamp();
+        while (Volatile.Read(ref _heard) == heard && Stopwatch.GetElapsedTime(begin) < Spinning)
+            Thread.SpinWait(10);
     }
 
     /// <summary>Tells of a message to be sent or received. <see cref="OnGo"/> is called with its number when it has found its partner.</summary>
@@ -313,6 +326,7 @@ internal sealed class ControlLine : IDisposable
         lock (_gate)
         {
             change();
+            _heard++;
             Monitor.PulseAll(_gate);
         }
     }
