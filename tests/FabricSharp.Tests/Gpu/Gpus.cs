@@ -5,11 +5,18 @@ using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Gpu;
 
-/// <summary>The GPUs of this machine. Tests that need them are skipped elsewhere, with the reason.</summary>
+/// <summary>
+/// The GPUs of this machine. Tests that need them are skipped elsewhere, with the reason. With FABRIC_GPU_TESTS=simulated they run over the simulated NCCL and CPU
+/// tensors, which shows that the tests themselves are right.
+/// </summary>
 internal static class Gpus
 {
+    public static bool AreSimulated { get; } = Environment.GetEnvironmentVariable("FABRIC_GPU_TESTS") == "simulated";
+
     public static void Require(int count)
     {
+        if (AreSimulated)
+            return;
         Assert.SkipWhen(NcclEngine.MissingReason is not null, $"No GPU test here: {NcclEngine.MissingReason}.");
         Assert.SkipWhen(cuda.device_count() < count, $"Needs {count} GPUs, this machine has {cuda.device_count()}.");
     }
@@ -20,9 +27,11 @@ internal static class Gpus
         using var store = new HashStore();
         RankThreads.Run(ranks, rank =>
         {
-            using var group = ProcessGroup.Create("nccl", store, rank, ranks, GroupOfThreads.Limit);
+            using var group = AreSimulated
+                ? GroupOfThreads.Create("nccl", store, rank, ranks, GroupOfThreads.Limit)
+                : ProcessGroup.Create("nccl", store, rank, ranks, GroupOfThreads.Limit);
             using var scope = NewDisposeScope();
-            body(group, new Device($"cuda:{rank}"));
+            body(group, group.TensorDevice);
         });
     }
 }

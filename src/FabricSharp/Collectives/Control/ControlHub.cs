@@ -80,7 +80,7 @@ internal sealed class ControlHub : IDisposable
                 lock (_gate)
                     left = !Handle(rank, frame.Kind, frame.Content);
         }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidDataException or IOException)
+        catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidDataException or IOException or ArgumentException or FormatException)
         {
             // the end of the connection is told below
         }

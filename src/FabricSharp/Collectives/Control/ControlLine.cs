@@ -268,7 +268,7 @@ internal sealed class ControlLine : IDisposable
             while (_socket!.Receive() is { } frame)
                 Handle(frame.Kind, frame.Content);
         }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidDataException or IOException)
+        catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidDataException or IOException or ArgumentException or FormatException)
         {
             // as when the hub closes the connection
         }

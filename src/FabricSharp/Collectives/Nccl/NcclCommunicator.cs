@@ -166,8 +166,15 @@ internal sealed class NcclCommunicator : IDisposable
     {
         if (Volatile.Read(ref _isGone))
             return false;
-        _world.Cuda.MakeCurrent(_world.DeviceIndex);
-        return _world.Cuda.HasPassed(done);
+        try
+        {
+            _world.Cuda.MakeCurrent(_world.DeviceIndex);
+            return _world.Cuda.HasPassed(done);
+        }
+        catch (CudaException e)
+        {
+            throw _world.Fail(Describe(e, "waiting for an operation"));
+        }
     }
 
     public void HaveComputationWaitFor(IntPtr done)

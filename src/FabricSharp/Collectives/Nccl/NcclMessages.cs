@@ -33,7 +33,11 @@ internal sealed class NcclMessages : IDisposable
 
     public Work Receive(Tensor tensor, int source, int tag) => Start(tensor, false, source, tag, $"Recv of {tensor.numel()} × {tensor.dtype} from {_world.NameOf(source)} with tag {tag}");
 
-    public void Dispose() => _matched.CompleteAdding();
+    public void Dispose()
+    {
+        lock (_gate)
+            _matched.CompleteAdding();
+    }
 
     private NcclMessageWork Start(Tensor tensor, bool isOutgoing, int peer, int tag, string text)
     {
@@ -80,9 +84,9 @@ internal sealed class NcclMessages : IDisposable
             foreach (var work in _matched.GetConsumingEnumerable())
                 Launch(work);
         }
-        catch (DistributedException e)
+        catch (Exception e)
         {
-            _world.Fail(e); // shown by the waits
+            _world.Fail(e as DistributedException ?? new DistributedException($"{_world.Me}: a message could not be started: {e.Message}", e)); // shown by the waits
         }
     }
 

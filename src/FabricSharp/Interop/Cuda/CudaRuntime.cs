@@ -142,7 +142,7 @@ internal sealed unsafe class CudaRuntime
         {
             if (!torch.cuda.is_available()) // loads libtorch's CUDA part where there is one
                 return (null, "TorchSharp sees no CUDA device (torch.cuda.is_available() is false): the program needs a CUDA package of TorchSharp (TorchSharp-cuda-linux) instead of TorchSharp-cpu, and the machine an NVIDIA driver");
-            if (LoadedLibraries.PathOf("libtorch_cuda") is not { } torchPath)
+            if (LoadedLibraries.PathOf("libtorch_cuda.so") is not { } torchPath)
                 return (null, "libtorch_cuda.so is not loaded");
             var torchCuda = NativeLibrary.Load(torchPath);
             var cudart = LoadRuntime();
@@ -159,7 +159,7 @@ internal sealed unsafe class CudaRuntime
     /// <summary>The one that libtorch has loaded comes first: both then know the same current device.</summary>
     private static IntPtr LoadRuntime()
     {
-        string?[] candidates = [LoadedLibraries.PathOf("libcudart"), .. LoadedLibraries.Beside("libtorch_cuda", "libcudart*.so*"), "libcudart.so.12", "libcudart.so.13", "libcudart.so"];
+        string?[] candidates = [LoadedLibraries.PathOf("libcudart"), .. LoadedLibraries.Beside("libtorch_cuda.so", "libcudart*.so*"), "libcudart.so.12", "libcudart.so.13", "libcudart.so"];
         foreach (var candidate in candidates)
             if (candidate is not null && NativeLibrary.TryLoad(candidate, out var library))
                 return library;

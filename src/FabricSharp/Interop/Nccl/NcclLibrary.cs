@@ -200,7 +200,7 @@ internal sealed unsafe class NcclLibrary
         {
             if (Environment.GetEnvironmentVariable(PathVariable) is { Length: > 0 } path)
                 return NativeLibrary.TryLoad(path, out var named) ? (Over(named), null) : (null, $"{PathVariable}={path} is no library that can be loaded");
-            string?[] candidates = [LoadedLibraries.PathOf("libnccl"), .. LoadedLibraries.Beside("libtorch_cuda", "libnccl*.so*"), "libnccl.so.2", LoadedLibraries.PathOf("libtorch_cuda")];
+            string?[] candidates = [LoadedLibraries.PathOf("libnccl.so"), .. LoadedLibraries.Beside("libtorch_cuda.so", "libnccl*.so.2*"), "libnccl.so.2", LoadedLibraries.PathOf("libtorch_cuda.so")];
             foreach (var candidate in candidates)
                 if (candidate is not null && NativeLibrary.TryLoad(candidate, out var library) && NativeLibrary.TryGetExport(library, "ncclCommInitRankConfig", out _))
                     return (Over(library), null);
