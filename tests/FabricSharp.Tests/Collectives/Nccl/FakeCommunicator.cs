@@ -33,6 +33,9 @@ internal sealed class FakeMeeting(int size)
 
     public byte[][]? Copies { get; set; }
 
+    /// <summary>What every rank gets, where it is the same.</summary>
+    public byte[]? Result { get; set; }
+
     public int Arrived { get; set; }
 
     public int Finished { get; set; }
@@ -123,7 +126,7 @@ internal sealed unsafe class FakeCommunicator(FakeClique clique, int rank, int d
     }
 
     /// <summary>On the stream's thread: waits for all ranks, as a kernel does. Ranks that call something else wait for ever.</summary>
-    public void Run(string call, IntPtr input, Action<byte[][]> finish)
+    public void Run(string call, IntPtr input, Action<FakeMeeting> finish)
     {
         lock (clique.Gate)
         {
@@ -138,7 +141,7 @@ internal sealed unsafe class FakeCommunicator(FakeClique clique, int rank, int d
             if (_aborted)
                 return;
             meeting.Copies ??= [.. meeting.Inputs.Select(one => FakeReduction.Snapshot(one, FakeReduction.InputBytesOf(call, clique.Size)))];
-            finish(meeting.Copies);
+            finish(meeting);
             if (++meeting.Finished == clique.Size)
                 clique.Meetings.Remove(number);
         }

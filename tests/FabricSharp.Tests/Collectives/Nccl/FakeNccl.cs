@@ -123,32 +123,32 @@ internal static unsafe class FakeNccl
 
     [UnmanagedCallersOnly]
     private static NcclResult AllReduce(IntPtr send, IntPtr receive, nuint count, NcclType type, int op, IntPtr handle, IntPtr stream) =>
-        Collective(handle, stream, $"allreduce {count} {type} {op}", send, receive, (one, all) => FakeReduction.Apply(all, one.FactorOf(op), op, type, 0, (long)count, receive));
+        Collective(handle, stream, $"allreduce {count} {type} {op}", send, receive, (one, meeting) => ReduceAll(one, meeting, op, type, (long)count, receive));
 
     [UnmanagedCallersOnly]
     private static NcclResult Broadcast(IntPtr send, IntPtr receive, nuint count, NcclType type, int root, IntPtr handle, IntPtr stream) =>
-        Collective(handle, stream, $"broadcast {count} {type} {root}", send, receive, (one, all) => FakeReduction.Copy(all[root], 0, FakeReduction.SizeOf(type) * (long)count, receive));
+        Collective(handle, stream, $"broadcast {count} {type} {root}", send, receive, (one, meeting) => FakeReduction.Copy(meeting.Copies![root], 0, FakeReduction.SizeOf(type) * (long)count, receive));
 
     [UnmanagedCallersOnly]
     private static NcclResult Reduce(IntPtr send, IntPtr receive, nuint count, NcclType type, int op, int root, IntPtr handle, IntPtr stream) =>
-        Collective(handle, stream, $"reduce {count} {type} {op} {root}", send, receive, (one, all) =>
+        Collective(handle, stream, $"reduce {count} {type} {op} {root}", send, receive, (one, meeting) =>
         {
             if (one.Rank == root)
-                FakeReduction.Apply(all, one.FactorOf(op), op, type, 0, (long)count, receive);
+                ReduceAll(one, meeting, op, type, (long)count, receive);
         });
 
     [UnmanagedCallersOnly]
     private static NcclResult AllGather(IntPtr send, IntPtr receive, nuint count, NcclType type, IntPtr handle, IntPtr stream) =>
-        Collective(handle, stream, $"allgather {count} {type}", send, receive, (one, all) =>
+        Collective(handle, stream, $"allgather {count} {type}", send, receive, (one, meeting) =>
         {
             var bytes = FakeReduction.SizeOf(type) * (long)count;
-            for (var rank = 0; rank < all.Length; rank++)
-                FakeReduction.Copy(all[rank], 0, bytes, receive + (nint)(rank * bytes));
+            for (var rank = 0; rank < meeting.Copies!.Length; rank++)
+                FakeReduction.Copy(meeting.Copies[rank], 0, bytes, receive + (nint)(rank * bytes));
         });
 
     [UnmanagedCallersOnly]
     private static NcclResult ReduceScatter(IntPtr send, IntPtr receive, nuint count, NcclType type, int op, IntPtr handle, IntPtr stream) =>
-        Collective(handle, stream, $"reducescatter {count} {type} {op}", send, receive, (one, all) => FakeReduction.Apply(all, one.FactorOf(op), op, type, one.Rank * (long)count, (long)count, receive));
+        Collective(handle, stream, $"reducescatter {count} {type} {op}", send, receive, (one, meeting) => FakeReduction.Apply(meeting.Copies!, one.FactorOf(op), op, type, one.Rank * (long)count, (long)count, receive));
 
     [UnmanagedCallersOnly]
     private static NcclResult Send(IntPtr data, nuint count, NcclType type, int peer, IntPtr handle, IntPtr stream) =>
@@ -192,11 +192,22 @@ internal static unsafe class FakeNccl
     private static FakeCommunicator? Of(IntPtr handle) =>
         Communicators.TryGetValue(handle, out var one) && one.Device == FakeCuda.CurrentDevice && !one.IsPending ? one : null;
 
-    private static NcclResult Collective(IntPtr handle, IntPtr stream, string call, IntPtr send, IntPtr receive, Action<FakeCommunicator, byte[][]> finish)
+    private static void ReduceAll(FakeCommunicator one, FakeMeeting meeting, int op, NcclType type, long count, IntPtr to)
+    {
+        if (meeting.Result is null)
+        {
+            FakeReduction.Apply(meeting.Copies!, one.FactorOf(op), op, type, 0, count, to);
+            meeting.Result = FakeReduction.Snapshot(to, count * FakeReduction.SizeOf(type));
+        }
+
+        FakeReduction.Copy(meeting.Result, 0, meeting.Result.Length, to);
+    }
+
+    private static NcclResult Collective(IntPtr handle, IntPtr stream, string call, IntPtr send, IntPtr receive, Action<FakeCommunicator, FakeMeeting> finish)
     {
         if (Of(handle) is not { } one || FakeCuda.StreamOf(stream) is not { } queue || queue.Device != one.Device || _group is not null)
             return NcclResult.InvalidArgument;
-        return one.Defer(() => queue.Put(call, () => one.Run(call, send, all => finish(one, all))));
+        return one.Defer(() => queue.Put(call, () => one.Run(call, send, meeting => finish(one, meeting))));
     }
 
     private static NcclResult Transfer(IntPtr handle, IntPtr stream, FakeTransfer transfer)
