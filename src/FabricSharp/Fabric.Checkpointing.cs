@@ -169,23 +169,7 @@ public sealed partial class Fabric
         SaveRequest? request = null;
         byte[] own = [];
         Together(() => (request, own) = (new SaveRequest(path, state, filter, keepLast), RankParts.Of(state)));
-        return (request!, AllGatherBytes(own));
-    }
-
-    private byte[][] AllGatherBytes(byte[] own)
-    {
-        if (Strategy.Group is null)
-            return [own];
-        using var length = tensor(new[] { (long)own.Length });
-        using var lengths = AllGather(length);
-        var sizes = lengths.data<long>().ToArray();
-        if (sizes.Max() == 0)
-            return [.. sizes.Select(_ => Array.Empty<byte>())];
-        Array.Resize(ref own, (int)sizes.Max());
-        using var padded = tensor(own, ScalarType.Byte);
-        using var all = AllGather(padded);
-        var bytes = all.data<byte>().ToArray();
-        return [.. sizes.Select((size, rank) => bytes.AsSpan(rank * own.Length, (int)size).ToArray())];
+        return (request!, Strategy.Group?.AllGatherObject(own) ?? [own]);
     }
 
     private static List<SavedEntry> Copies(IReadOnlyList<SavedEntry> entries)
@@ -282,9 +266,8 @@ public sealed partial class Fabric
 
     private int FirstRankThat(bool failed)
     {
-        using var own = tensor(failed ? 1L : 0L);
-        using var all = AllGather(own);
-        return all.data<long>().ToArray().IndexOf(1L);
+        var all = Strategy.Group!.AllGatherObject(failed);
+        return Enumerable.Range(0, all.Count).FirstOrDefault(rank => all[rank], -1);
     }
 
     private void ReportOf(int failedRank, Exception? failure)

@@ -68,7 +68,7 @@ public sealed partial class Fabric : IDisposable
     {
         _plan = plan;
         _scaled = plan.Precision.Scaler is { IsEnabled: true } scaler ? new ScaledTraining(scaler) : null;
-        Device = plan.Accelerator.DeviceAt(plan.Devices[Math.Min(plan.LocalRank, plan.Devices.Count - 1)]);
+        Device = plan.Accelerator.DeviceAt(plan.DeviceIndex);
     }
 
     /// <summary>A Fabric for a rank that is a thread.</summary>

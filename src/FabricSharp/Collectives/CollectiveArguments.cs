@@ -17,6 +17,9 @@ internal readonly struct CollectiveArguments(ProcessGroup group, string operatio
             throw new ArgumentException(
                 $"{Start}: the {group.Backend} back end takes tensors on {group.TensorDevice.type}, '{name}' is on {tensor.device}. " +
                 $"Move it first: {name}.to(DeviceType.{group.TensorDevice.type}).", name);
+        if (group.TensorDevice.index >= 0 && tensor.device_index != group.TensorDevice.index)
+            throw new ArgumentException(
+                $"{Start}: this rank's device is {group.TensorDevice}, '{name}' is on {tensor.device}. Move it first: {name}.to(new Device(\"{group.TensorDevice}\")).", name);
         if (tensor.is_sparse)
             throw new ArgumentException($"{Start}: '{name}' is sparse; strided tensors are taken. Write {name}.to_dense().", name);
         if (!tensor.dtype.CanBeCommunicated())

@@ -8,6 +8,9 @@ namespace FabricSharp.Collectives;
 /// </summary>
 internal abstract class GradientChannel : IDisposable
 {
+    /// <summary>Whether buckets lie in the memory of a device: their addresses may be compared, but neither read nor written here.</summary>
+    public virtual bool NeedsTensors => false;
+
     /// <summary>Makes the memory of one bucket. Collective.</summary>
     public abstract GradientBuffer Allocate(long bytes);
 

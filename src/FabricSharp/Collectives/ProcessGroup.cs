@@ -1,3 +1,4 @@
+using FabricSharp.Collectives.Nccl;
 using FabricSharp.Collectives.SharedMemory;
 
 namespace FabricSharp.Collectives;
@@ -16,7 +17,7 @@ public abstract partial class ProcessGroup : IDisposable
     public static readonly TimeSpan DefaultTimeout = TimeSpan.FromMinutes(30);
 
     /// <summary>The names of the back ends that <see cref="Create"/> knows.</summary>
-    public static IReadOnlyList<string> Backends { get; } = ["shm"];
+    public static IReadOnlyList<string> Backends { get; } = ["shm", "nccl"];
 
     /// <summary>This process's number within the group, from 0.</summary>
     public abstract int Rank { get; }
@@ -37,14 +38,22 @@ public abstract partial class ProcessGroup : IDisposable
     public virtual IReadOnlyList<int> GlobalRanks => [.. Enumerable.Range(0, Size)];
 
     /// <summary>Joins a group. Collective: returns when all <paramref name="size"/> ranks have joined.</summary>
-    /// <param name="backend"><c>shm</c>: the ranks of one machine, CPU tensors, shared memory.</param>
+    /// <param name="backend">
+    /// <c>shm</c>: the ranks of one machine, CPU tensors, shared memory. <c>nccl</c>: GPUs of one machine or several, through NVIDIA's NCCL; sums are not
+    /// combined in the order of the ranks, and there is no arithmetic for Int16 and no bitwise reduction.
+    /// </param>
     /// <param name="store">Where the ranks meet; the same on all of them, with keys that no other group uses (see <see cref="PrefixStore"/>).</param>
     /// <param name="rank">This rank, 0 ≤ rank &lt; size.</param>
     /// <param name="size">The number of ranks.</param>
     /// <param name="timeout">Limit of joining and of each later wait. <value>Default <see cref="DefaultTimeout"/>.</value></param>
+    /// <param name="device">
+    /// For <c>nccl</c>: the number of this rank's GPU, each GPU once in a group. <value>Default null: the rank's place among the ranks of its machine, or the
+    /// only GPU that the process sees.</value>
+    /// </param>
     /// <exception cref="ArgumentException">An unknown back end or an impossible rank.</exception>
     /// <exception cref="DistributedTimeoutException">Some rank did not come in time; the message says which.</exception>
-    public static ProcessGroup Create(string backend, Store store, int rank, int size, TimeSpan? timeout = null)
+    /// <exception cref="DistributedException">The machine lacks what the back end needs, or two ranks would share a GPU.</exception>
+    public static ProcessGroup Create(string backend, Store store, int rank, int size, TimeSpan? timeout = null, int? device = null)
     {
         ArgumentNullException.ThrowIfNull(store);
         if (size < 1 || rank < 0 || rank >= size)
@@ -52,6 +61,7 @@ public abstract partial class ProcessGroup : IDisposable
         return backend switch
         {
             "shm" => SharedMemoryProcessGroup.Join(store, rank, size, timeout ?? DefaultTimeout),
+            "nccl" => NcclProcessGroup.Join(NcclEngine.Loaded, store, rank, size, timeout ?? DefaultTimeout, device),
             _ => throw new ArgumentException($"Unknown process-group back end '{backend}'. Available: {string.Join(", ", Backends)}.", nameof(backend)),
         };
     }

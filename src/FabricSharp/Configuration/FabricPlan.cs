@@ -30,6 +30,9 @@ internal sealed record FabricPlan(Accelerator Accelerator, IReadOnlyList<int> De
 
     public int GlobalRank => Strategy.IsDistributed ? Environment.GlobalRank ?? NodeRank * LocalWorldSize + LocalRank : 0;
 
+    /// <summary>The number of this rank's device.</summary>
+    public int DeviceIndex => Devices[Math.Min(LocalRank, Devices.Count - 1)];
+
     /// <summary>What the user should know before ranks meet.</summary>
     public IEnumerable<string> Warnings => IsAloneAmongMany
         ? Environment.Warnings.Append($"The environment '{Environment.Name}' has {Environment.WorldSize} processes, but each trains alone: strategy='{Strategy.Name}' runs on one device. Use devices: \"auto\" or strategy: \"ddp\" to train together.")

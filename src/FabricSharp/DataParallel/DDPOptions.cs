@@ -53,6 +53,9 @@ public sealed record DDPOptions
     /// <summary>Whether gradients are averaged while the backward pass runs, where that is possible.</summary>
     internal bool UsesGradientHooks { get; init; } = true;
 
+    /// <summary>Whether gradients are handled as if they lay in the memory of a device, where they lie in the processor's.</summary>
+    internal bool UsesDevicePath { get; init; }
+
     internal long BucketBytes => (long)(BucketCapMb * 1024 * 1024);
 
     internal long FirstBucketBytes => (long)((FirstBucketMb ?? Math.Min(1, BucketCapMb)) * 1024 * 1024);

@@ -5,18 +5,35 @@ using static TorchSharp.torch;
 
 namespace FabricSharp.DataParallel;
 
-/// <summary>How a reducer gets at <c>.grad</c>: by pointer where libtorch's entry points are there, else through TorchSharp.</summary>
+/// <summary>
+/// How a reducer gets at <c>.grad</c>: by pointer where libtorch's entry points are there, else through TorchSharp; and whether it moves elements itself or
+/// has libtorch do it, for gradients in the memory of a device.
+/// </summary>
 internal abstract unsafe class GradientAccessor
 {
-    public static GradientAccessor Create(bool native) => native ? new NativeAccessor() : new ManagedAccessor();
+    /// <param name="native">Whether libtorch's entry points are there.</param>
+    /// <param name="onDevice">Whether addresses of elements mean nothing here.</param>
+    public static GradientAccessor Create(bool native, bool onDevice) => (native, onDevice) switch
+    {
+        (true, false) => new NativeAccessor(),
+        (false, false) => new ManagedAccessor(),
+        (true, true) => new NativeDeviceAccessor(),
+        _ => new ManagedDeviceAccessor(),
+    };
 
     /// <summary>Whether <c>.grad</c> can be made a view of the bucket.</summary>
     public abstract bool CanUseViews { get; }
+
+    /// <summary>Whether slots need tensors over their places in the bucket in any case.</summary>
+    public virtual bool NeedsTensors => false;
 
     public abstract bool HasGradient(ParameterSlot slot);
 
     /// <summary>Copies <c>.grad</c>, which exists, into the bucket unless it lies there already.</summary>
     public abstract void CopyToBucket(ParameterSlot slot);
+
+    /// <summary>Writes zeros into the bucket.</summary>
+    public virtual void Clear(ParameterSlot slot) => NativeMemory.Clear((void*)slot.Slice, (nuint)slot.Bytes);
 
     /// <summary>Finds or brings <c>.grad</c>, which exists, to a place of the pool that is the slot's.</summary>
     public virtual void BringToPool(ParameterSlot slot, GradientPool pool) => throw new NotSupportedException("Gradients cannot live in a pool here.");
@@ -33,7 +50,7 @@ internal abstract unsafe class GradientAccessor
     protected static InvalidOperationException Sparse(ParameterSlot slot) =>
         new($"The gradient of parameter {slot.Index} '{slot.Name}' is sparse. Sparse gradients are not averaged: make the embedding with sparse: false, or keep the parameter out of the data-parallel model.");
 
-    private sealed class NativeAccessor : GradientAccessor
+    private class NativeAccessor : GradientAccessor
     {
         public override bool CanUseViews => true;
 
@@ -128,6 +145,72 @@ internal abstract unsafe class GradientAccessor
         }
 
         private static void CopyStrided(ParameterSlot slot, IntPtr gradient) => GradientAccess.Copy(slot.View!.Handle, gradient);
+    }
+
+    /// <summary>Addresses of the device are only compared.</summary>
+    private sealed class NativeDeviceAccessor : NativeAccessor
+    {
+        public override bool NeedsTensors => true;
+
+        public override void CopyToBucket(ParameterSlot slot)
+        {
+            var gradient = GradientAccess.GradientOf(slot.Parameter.Handle);
+            if (!GradientAccess.IsStrided(gradient))
+                throw Sparse(slot);
+            if (GradientAccess.DataPointer(gradient) == slot.Slice)
+                return;
+            RequireFit(slot, GradientAccess.ElementCount(gradient), GradientAccess.ScalarType(gradient));
+            GradientAccess.Copy(slot.View!.Handle, gradient);
+        }
+
+        public override void Clear(ParameterSlot slot) => ClearView(slot);
+    }
+
+    private sealed class ManagedDeviceAccessor : GradientAccessor
+    {
+        public override bool CanUseViews => false;
+
+        public override bool NeedsTensors => true;
+
+        public override bool HasGradient(ParameterSlot slot)
+        {
+            using var gradient = slot.Parameter.grad;
+            return gradient is not null;
+        }
+
+        public override void CopyToBucket(ParameterSlot slot)
+        {
+            using var gradientsOff = no_grad();
+            using var gradient = slot.Parameter.grad!;
+            if (gradient.is_sparse)
+                throw Sparse(slot);
+            RequireFit(slot, gradient.numel(), gradient.dtype);
+            slot.View!.copy_(gradient);
+        }
+
+        public override void PointToBucket(ParameterSlot slot) => throw new NotSupportedException("Gradients cannot be views of buckets here.");
+
+        public override void CopyFromBucket(ParameterSlot slot)
+        {
+            using var gradientsOff = no_grad();
+            using var gradient = slot.Parameter.grad;
+            if (gradient is not null)
+            {
+                gradient.copy_(slot.View!);
+                return;
+            }
+
+            using var made = slot.View!.clone();
+            slot.Parameter.grad = made;
+        }
+
+        public override void Clear(ParameterSlot slot) => ClearView(slot);
+    }
+
+    private static void ClearView(ParameterSlot slot)
+    {
+        using var gradientsOff = no_grad();
+        slot.View!.zero_();
     }
 
     private sealed class ManagedAccessor : GradientAccessor

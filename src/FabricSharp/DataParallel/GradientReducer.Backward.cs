@@ -1,5 +1,4 @@
 using System.Collections;
-using System.Runtime.InteropServices;
 using FabricSharp.Interop.LibTorch;
 using static TorchSharp.torch;
 
@@ -285,10 +284,8 @@ internal sealed partial class GradientReducer
         else if (hasGradient)
             _accessor.CopyToBucket(slot);
         else
-            Clear(slot);
+            _accessor.Clear(slot);
     }
-
-    private static unsafe void Clear(ParameterSlot slot) => NativeMemory.Clear((void*)slot.Slice, (nuint)slot.Bytes);
 
     /// <summary>Every parameter that some rank used has its average as <c>grad</c>; the others keep theirs.</summary>
     private void GiveBack(BitArray used)

@@ -28,7 +28,7 @@ internal sealed partial class GradientReducer
     private void BuildBuckets(IEnumerable<int[]> assignment)
     {
         var old = _buckets;
-        _buckets = [.. assignment.Select(members => new GradientBucket([.. members.Select(i => _slots[i])], _channel, _accessor.CanUseViews || _hook is not null, withoutGaps: _hook is not null))];
+        _buckets = [.. assignment.Select(members => new GradientBucket([.. members.Select(i => _slots[i])], _channel, _accessor.CanUseViews || _accessor.NeedsTensors || _hook is not null, withoutGaps: _hook is not null))];
         _pieces = [.. _buckets.SelectMany(bucket => bucket.Pieces)];
         foreach (var piece in _pieces)
             piece.Reset();

@@ -17,7 +17,7 @@ internal sealed partial class GradientReducer
         if (_forwardPasses > 0)
             throw new InvalidOperationException("A communication hook must be registered before the first forward pass: training has begun with the plain all-reduce.");
         _replicas.Verify([("communication hook", hook.Name)]);
-        _hook = hook;
+        _hook = hook.ForModel();
         _pool?.Dispose();
         LayOut();
     }
@@ -40,7 +40,7 @@ internal sealed partial class GradientReducer
     private void FillForHook(ParameterSlot slot, bool isUsed)
     {
         if (!isUsed)
-            Clear(slot);
+            _accessor.Clear(slot);
         else
             FillMissing(slot);
     }

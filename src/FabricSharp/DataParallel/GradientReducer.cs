@@ -1,5 +1,6 @@
 using System.Collections;
 using FabricSharp.Collectives;
+using FabricSharp.Collectives.Devices;
 using FabricSharp.Interop.LibTorch;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -80,9 +81,8 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         _module = module;
         _group = group;
         _options = options;
-        _hook = options.CommunicationHook;
+        _hook = options.CommunicationHook?.ForModel();
         _usesHooks = options.UsesGradientHooks && GradientHooks.IsSupported;
-        _accessor = GradientAccessor.Create(_usesHooks);
         _buffers = [.. buffers.Where(buffer => !ignored.Contains(buffer.Name))];
         _scale = 1.0 / group.Size;
         var parameters = ParametersOf(module).Where(p => !ignored.Contains(p.Name)).ToList();
@@ -96,7 +96,8 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         if (_slots.Length == 0) // on every rank: a rank that threw earlier would leave the others waiting
             throw new InvalidOperationException("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient. Use the module as it is, without `Setup` (`fabric.ToDevice(module)` moves it), or set `requires_grad` of what is to be trained first.");
         _replicas.BroadcastAll(root: 0);
-        _channel = group.CreateGradientChannel(module.GetName(), Math.Max(ControlMessage.SizeFor(_slots.Length), _slots.Length * sizeof(int)));
+        _channel = CreateChannel(Math.Max(ControlMessage.SizeFor(_slots.Length), _slots.Length * sizeof(int)));
+        _accessor = GradientAccessor.Create(_usesHooks, onDevice: _channel.NeedsTensors);
         LayOut();
         if (_usesHooks)
             foreach (var slot in _slots)
@@ -210,6 +211,14 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
             slot.View?.Dispose();
         _buckets.ForEach(bucket => bucket.Dispose());
         _pool?.Dispose();
+    }
+
+    private GradientChannel CreateChannel(int exchangeBytes)
+    {
+        var channel = _group.CreateGradientChannel(_module.GetName(), exchangeBytes);
+        return _options.UsesDevicePath && !channel.NeedsTensors
+            ? new DeviceGradientChannel(new GroupGradientTransport(_group, channel), _group.TensorDevice, _module.GetName(), exchangeBytes)
+            : channel;
     }
 
     private List<(string Name, string Value)> Settings() =>

@@ -15,8 +15,8 @@ internal sealed class ReplicaSynchronizer(
     public void Verify(IReadOnlyList<(string Name, string Value)> settings)
     {
         var mine = Describe(settings);
-        var all = RankTexts.AllGather(group, string.Join('\n', mine));
-        for (var rank = 1; rank < all.Length; rank++)
+        var all = group.AllGatherObject(string.Join('\n', mine));
+        for (var rank = 1; rank < all.Count; rank++)
             Compare(all[0].Split('\n'), all[rank].Split('\n'), rank);
     }
 

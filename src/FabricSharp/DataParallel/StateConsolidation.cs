@@ -33,7 +33,7 @@ internal sealed class StateConsolidation : IDisposable
         result?.AddOwn(states, own.Fields, own.Tensors);
         if (size == 1)
             return result;
-        var texts = RankTexts.AllGather(group!, Describe(states, own.Fields, own.Tensors));
+        var texts = group!.AllGatherObject(Describe(states, own.Fields, own.Tensors));
         using var gradientsOff = no_grad();
         for (var owner = 0; owner < size; owner++)
         {

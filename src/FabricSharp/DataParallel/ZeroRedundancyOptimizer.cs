@@ -246,8 +246,8 @@ public sealed class ZeroRedundancyOptimizer : optim.Optimizer, IShardedOptimizer
         var known = parameters().Select(TensorIdentity.Of).ToHashSet();
         var repeated = groups.SelectMany(group => group).FirstOrDefault(parameter => !known.Add(TensorIdentity.Of(parameter)));
         var mine = groups.Index().SelectMany(group => Describe(_wholeGroups.Count + group.Index, group.Item)).ToList();
-        var all = _group is { Size: > 1 } ? RankTexts.AllGather(_group, string.Join('\n', mine)) : [];
-        for (var rank = 1; rank < all.Length; rank++)
+        var all = _group is { Size: > 1 } ? _group.AllGatherObject(string.Join('\n', mine)) : [];
+        for (var rank = 1; rank < all.Count; rank++)
             Compare(all[0].Split('\n'), all[rank].Split('\n'), rank);
         if (repeated is not null)
             throw new ArgumentException($"A parameter of shape [{string.Join(", ", repeated.shape)}] is there more than once: some parameters appear in more than one parameter group, or twice in one, as a weight does that two modules share. Pass it once.", "groups");

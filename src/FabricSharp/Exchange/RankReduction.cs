@@ -41,14 +41,16 @@ internal sealed class RankReduction(ProcessGroup group, bool isMean)
 
     private double[] Reduced(double[] numbers)
     {
-        using var values = tensor(numbers);
-        return Reduce(values).data<double>().ToArray();
+        using var values = tensor(numbers, device: group.TensorDevice);
+        using var result = Reduce(values).cpu();
+        return result.data<double>().ToArray();
     }
 
     private long[] Reduced(long[] numbers)
     {
-        using var values = tensor(numbers);
-        return Reduce(values).data<long>().ToArray();
+        using var values = tensor(numbers, device: group.TensorDevice);
+        using var result = Reduce(values).cpu();
+        return result.data<long>().ToArray();
     }
 
     /// <exception cref="OverflowException">A sum does not fit the type of the numbers.</exception>

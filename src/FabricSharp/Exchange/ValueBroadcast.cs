@@ -22,7 +22,7 @@ internal sealed class ValueBroadcast(ProcessGroup group, int source, Device devi
     {
         var tensors = new List<Tensor>();
         var options = Options(tensors);
-        var json = SendText(IsSource ? () => JsonSerializer.SerializeToUtf8Bytes(value, options) : null);
+        var json = SendText(IsSource ? () => JsonSerializer.Serialize(value, options) : null);
         var result = IsSource ? value : JsonSerializer.Deserialize<T>(json, options)!;
         foreach (var tensor in tensors)
             SendInPlace(tensor);
@@ -32,7 +32,7 @@ internal sealed class ValueBroadcast(ProcessGroup group, int source, Device devi
     /// <summary>Overwrites a tensor of the source's type and shape; elsewhere than on the source, another one or none is answered with a new tensor.</summary>
     public Tensor Send(Tensor? tensor)
     {
-        var json = SendText(IsSource ? () => JsonSerializer.SerializeToUtf8Bytes(TensorReference.To(0, tensor ?? throw new ArgumentNullException(nameof(tensor)))) : null);
+        var json = SendText(IsSource ? () => JsonSerializer.Serialize(TensorReference.To(0, tensor ?? throw new ArgumentNullException(nameof(tensor)))) : null);
         var reference = JsonSerializer.Deserialize<TensorReference>(json)!;
         return SendInPlace(tensor is not null && reference.Fits(tensor) ? tensor : reference.MakeTensor(device));
     }
@@ -45,30 +45,24 @@ internal sealed class ValueBroadcast(ProcessGroup group, int source, Device devi
     }
 
     /// <summary>A source that cannot write its value says so, for the others wait for it.</summary>
-    private byte[] SendText(Func<byte[]>? write)
+    private string SendText(Func<string>? write)
     {
-        var (text, failure) = (Array.Empty<byte>(), default(Exception));
+        var (text, failure) = (default(string), default(Exception));
         try
         {
-            text = write?.Invoke() ?? [];
+            text = write?.Invoke();
         }
         catch (Exception e)
         {
             failure = e;
-            text = System.Text.Encoding.UTF8.GetBytes(e.Message);
         }
 
-        using var header = tensor(new long[] { text.Length, failure is null ? 0 : 1 });
-        group.Broadcast(header, source).Wait();
-        var facts = header.data<long>().ToArray();
-        using var bytes = IsSource ? tensor(text) : empty(facts[0], ScalarType.Byte);
-        group.Broadcast(bytes, source).Wait();
-        var received = bytes.data<byte>().ToArray();
-        if (facts[1] != 0)
+        var sent = group.BroadcastObject(new Sent(text, failure?.Message), source);
+        if (sent.Failure is not null)
             throw new ArgumentException(
-                $"Rank {group.Rank}: Broadcast(src: {source}): rank {source} cannot write its value as JSON: {System.Text.Encoding.UTF8.GetString(received)} " +
+                $"Rank {group.Rank}: Broadcast(src: {source}): rank {source} cannot write its value as JSON: {sent.Failure} " +
                 "Give a value that System.Text.Json can write and read, or tensors in lists, arrays, dictionaries, tuples or records.", "value", failure);
-        return received;
+        return sent.Json!;
     }
 
     /// <summary>Tuples have fields, and losses may be infinite.</summary>
@@ -78,4 +72,8 @@ internal sealed class ValueBroadcast(ProcessGroup group, int source, Device devi
         NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
         Converters = { new TensorReferenceConverter(tensors, device), new PlainObjectConverter() },
     };
+
+    /// <param name="Json">The value; null where it could not be written.</param>
+    /// <param name="Failure">Why it could not.</param>
+    private sealed record Sent(string? Json, string? Failure);
 }

@@ -1,5 +1,6 @@
 using FabricSharp.Accelerators;
 using FabricSharp.Collectives;
+using FabricSharp.Collectives.Nccl;
 using FabricSharp.Configuration;
 using FabricSharp.DataParallel;
 using TorchSharp.Modules;
@@ -74,7 +75,7 @@ public sealed class DDPStrategy : Strategy
     public CommunicationHook? CommunicationHook { get; init; }
 
     /// <summary>The back end of the process group: one of <see cref="ProcessGroup.Backends"/>.</summary>
-    /// <value>Default null: <c>shm</c>.</value>
+    /// <value>Default null: <c>nccl</c> for CUDA devices, else <c>shm</c>.</value>
     public string? ProcessGroupBackend { get; init; }
 
     /// <summary>The limit of each wait for other ranks.</summary>
@@ -98,13 +99,29 @@ public sealed class DDPStrategy : Strategy
     internal override void Check(FabricPlan plan)
     {
         Options().Validate();
-        var backend = ProcessGroupBackend ?? "shm";
+        var backend = BackendFor(plan);
         if (!ProcessGroup.Backends.Contains(backend))
             throw UnknownName.For("process-group back end", backend, ProcessGroup.Backends);
         if (Timeout <= TimeSpan.Zero)
             throw new ArgumentException($"DDPStrategy(timeout: {Timeout}) must be positive.", "timeout");
+        if (backend == "nccl")
+            CheckForNccl(plan);
+        else
+            CheckForProcessor(plan, backend);
+    }
+
+    private static void CheckForNccl(FabricPlan plan)
+    {
+        if (plan.Accelerator is not CudaAccelerator)
+            throw new ArgumentException($"The 'nccl' back end averages gradients of CUDA tensors; accelerator='{plan.Accelerator}' needs another one. Use accelerator: \"cuda\", or leave processGroupBackend out.", "accelerator");
+        if (NcclEngine.MissingReason is { } reason)
+            throw new ArgumentException($"Data-parallel training on GPUs takes the 'nccl' back end, which cannot be used on this machine: {reason}.", "accelerator");
+    }
+
+    private static void CheckForProcessor(FabricPlan plan, string backend)
+    {
         if (plan.Accelerator is not CpuAccelerator)
-            throw new ArgumentException($"The '{backend}' back end averages gradients of CPU tensors; accelerator='{plan.Accelerator}' needs another one. Use accelerator: \"cpu\", or strategy: \"auto\" with one device.", "accelerator");
+            throw new ArgumentException($"The '{backend}' back end averages gradients of CPU tensors; accelerator='{plan.Accelerator}' needs another one. Use accelerator: \"cpu\"{(plan.Accelerator is CudaAccelerator ? ", processGroupBackend: \"nccl\"" : "")}, or strategy: \"auto\" with one device.", "accelerator");
         if (plan.NumNodes > 1)
             throw new ArgumentException($"The '{backend}' back end connects the ranks of one machine, but numNodes={plan.NumNodes}. Use numNodes: 1.", "numNodes");
     }
@@ -113,11 +130,13 @@ public sealed class DDPStrategy : Strategy
         FindUnusedParameters, StaticGraph, GradientAsBucketView, BroadcastBuffers, BucketCapMb, ProcessGroupBackend, Timeout, StartMethod)
     {
         ParametersToIgnore = ParametersToIgnore,
-        CommunicationHook = CommunicationHook?.ForAnotherRank(),
+        CommunicationHook = CommunicationHook,
     };
 
     internal override void Connect(Store store, int rank, int worldSize) =>
-        _group = ProcessGroup.Create(ProcessGroupBackend ?? "shm", store, rank, worldSize, Timeout);
+        _group = ProcessGroup.Create(BackendFor(Plan), store, rank, worldSize, Timeout, Plan.Accelerator is CudaAccelerator ? Plan.DeviceIndex : null);
+
+    private string BackendFor(FabricPlan plan) => ProcessGroupBackend ?? (plan.Accelerator is CudaAccelerator ? "nccl" : "shm");
 
     /// <summary>Uses a group that exists, beside another strategy.</summary>
     internal void Share(ProcessGroup group) => _group = group;

@@ -145,7 +145,7 @@ public abstract class GroupFailureConformance
         using var store = new HashStore();
         var failures = RankThreads.RunEach(2, rank =>
         {
-            using var group = ProcessGroup.Create(Backend, store, rank, 2, GroupOfThreads.Limit);
+            using var group = GroupOfThreads.Create(Backend, store, rank, 2, GroupOfThreads.Limit);
             if (rank == 0)
                 group.Recv(ones(10), 1).Wait();
         });
@@ -358,9 +358,9 @@ public abstract class GroupFailureConformance
         using var store = new HashStore();
         RankThreads.Run(2, rank =>
         {
-            using (var broken = ProcessGroup.Create(Backend, new PrefixStore("1", store), rank, 2, GroupOfThreads.Limit))
+            using (var broken = GroupOfThreads.Create(Backend, new PrefixStore("1", store), rank, 2, GroupOfThreads.Limit))
                 Assert.ThrowsAny<DistributedException>(() => broken.AllReduce(ones(rank + 1)).Wait());
-            using var group = ProcessGroup.Create(Backend, new PrefixStore("2", store), rank, 2, GroupOfThreads.Limit);
+            using var group = GroupOfThreads.Create(Backend, new PrefixStore("2", store), rank, 2, GroupOfThreads.Limit);
             group.Barrier().Wait();
         });
     }
@@ -371,7 +371,7 @@ public abstract class GroupFailureConformance
         using var store = new HashStore();
         var failures = RankThreads.RunEach(2, rank =>
         {
-            using var group = ProcessGroup.Create(Backend, store, rank, 2, GroupOfThreads.Limit);
+            using var group = GroupOfThreads.Create(Backend, store, rank, 2, GroupOfThreads.Limit);
             if (rank == 0)
                 group.AllReduce(ones(10)).Wait();
         });
@@ -424,7 +424,7 @@ public abstract class GroupFailureConformance
     public void Create_RankThatNeverComes_IsNamed()
     {
         using var store = new HashStore();
-        var failures = RankThreads.RunEach(2, rank => ProcessGroup.Create(Backend, store, rank, 3, TimeSpan.FromMilliseconds(400)).Dispose());
+        var failures = RankThreads.RunEach(2, rank => GroupOfThreads.Create(Backend, store, rank, 3, TimeSpan.FromMilliseconds(400)).Dispose());
         Assert.Contains(failures, failure => failure is DistributedTimeoutException && failure.Message.Contains("rank 2", StringComparison.Ordinal));
         Assert.All(failures, failure => Assert.IsAssignableFrom<DistributedException>(failure));
     }
@@ -433,7 +433,7 @@ public abstract class GroupFailureConformance
     public void Create_FirstRankNeverComes_TimesOut()
     {
         using var store = new HashStore();
-        Assert.Throws<DistributedTimeoutException>(() => ProcessGroup.Create(Backend, store, 1, 2, Short));
+        Assert.Throws<DistributedTimeoutException>(() => GroupOfThreads.Create(Backend, store, 1, 2, Short));
     }
 
     [Fact]
@@ -448,7 +448,7 @@ public abstract class GroupFailureConformance
                 Assert.True(refused.Wait(GroupOfThreads.Limit));
             try
             {
-                using var group = ProcessGroup.Create(Backend, store, ranks[thread], 3, GroupOfThreads.Limit);
+                using var group = GroupOfThreads.Create(Backend, store, ranks[thread], 3, GroupOfThreads.Limit);
                 for (var i = 0; i < 3; i++)
                     group.Barrier().Wait();
             }
@@ -468,8 +468,8 @@ public abstract class GroupFailureConformance
     public void Create_ImpossibleRank_IsRefused(int rank, int size)
     {
         using var store = new HashStore();
-        Assert.Equal("rank", Assert.Throws<ArgumentException>(() => ProcessGroup.Create(Backend, store, rank, size)).ParamName);
-        Assert.Throws<ArgumentNullException>(() => ProcessGroup.Create(Backend, null!, 0, 1));
+        Assert.Equal("rank", Assert.Throws<ArgumentException>(() => GroupOfThreads.Create(Backend, store, rank, size)).ParamName);
+        Assert.Throws<ArgumentNullException>(() => GroupOfThreads.Create(Backend, null!, 0, 1));
     }
 
     private static long[] Each(ProcessGroup group, long rows) => [.. Enumerable.Repeat(rows, group.Size)];

@@ -1,4 +1,5 @@
 using FabricSharp.Collectives;
+using FabricSharp.Tests.Collectives.Nccl;
 
 namespace FabricSharp.Tests.Collectives;
 
@@ -33,9 +34,14 @@ internal static class GroupOfThreads
         }));
     }
 
+    /// <summary>Joins; <c>nccl</c> is a simulated NCCL over CPU tensors here.</summary>
+    public static ProcessGroup Create(string backend, Store store, int rank, int size, TimeSpan? timeout = null) => backend == "nccl" && store is not null && rank >= 0 && rank < size
+        ? FakeNccl.Join(store, rank, size, timeout ?? ProcessGroup.DefaultTimeout)
+        : ProcessGroup.Create(backend, store!, rank, size, timeout);
+
     private static void RunRank(string backend, Store store, int rank, int size, Action<ProcessGroup> body)
     {
-        using var group = ProcessGroup.Create(backend, store, rank, size, Limit);
+        using var group = Create(backend, store, rank, size, Limit);
         using var scope = TorchSharp.torch.NewDisposeScope();
         body(group);
     }

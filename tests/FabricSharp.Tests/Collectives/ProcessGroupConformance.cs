@@ -20,7 +20,7 @@ public abstract class ProcessGroupConformance
     public void AllReduce_EveryOperationAndSize_EqualsTheReference(ScalarType type, int ranks)
     {
         using var scope = NewDisposeScope();
-        var cases = (from op in ReductionReference.OperationsOf(type)
+        var cases = (from op in ReductionReference.OperationsOf(type, Backend)
                      from size in Sizes
                      let inputs = Enumerable.Range(0, ranks).Select(rank => ReductionReference.Input(type, size, rank)).ToArray()
                      select (op, size, inputs, expected: ReductionReference.Bits(ReductionReference.Result(op, inputs)))).ToList();

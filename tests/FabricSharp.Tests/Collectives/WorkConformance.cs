@@ -110,8 +110,8 @@ public abstract class WorkConformance
         using var store = new HashStore();
         RankThreads.Run(2, rank =>
         {
-            using var first = ProcessGroup.Create(Backend, new PrefixStore("first", store), rank, 2, GroupOfThreads.Limit);
-            using var second = ProcessGroup.Create(Backend, new PrefixStore("second", store), 1 - rank, 2, GroupOfThreads.Limit);
+            using var first = GroupOfThreads.Create(Backend, new PrefixStore("first", store), rank, 2, GroupOfThreads.Limit);
+            using var second = GroupOfThreads.Create(Backend, new PrefixStore("second", store), 1 - rank, 2, GroupOfThreads.Limit);
             using var scope = NewDisposeScope();
             Assert.Equal(1 - rank, second.Rank);
             for (var i = 0; i < 50; i++)
@@ -131,7 +131,7 @@ public abstract class WorkConformance
         RankThreads.Run(4, thread =>
         {
             var (rank, name) = (thread % 2, thread / 2);
-            using var group = ProcessGroup.Create(Backend, new PrefixStore($"group {name}", store), rank, 2, GroupOfThreads.Limit);
+            using var group = GroupOfThreads.Create(Backend, new PrefixStore($"group {name}", store), rank, 2, GroupOfThreads.Limit);
             for (var i = 0; i < 100; i++)
             {
                 using var t = full(20_000, name + 1.0);

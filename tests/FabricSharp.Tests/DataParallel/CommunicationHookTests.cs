@@ -254,6 +254,8 @@ public class CommunicationHookTests
             Assert.True(s[rank].item<float>() < 1e-4 * s[0].item<float>(), "the result has a higher rank than asked for");
             var basis = u.narrow(1, 0, rank);
             RequireClose(basis.matmul(basis.t()).matmul(average), found);
+            var (range, _, _) = linalg.svd(average, fullMatrices: false);
+            RequireClose(range.matmul(range.t().matmul(basis)), basis); // P is the average times one Q: it would leave its range if the ranks' Qs differed
             if (warmStart && _previous is not null)
                 RequireClose(basis.matmul(basis.t()).matmul(Columns(average, _previous, rank)), Columns(average, _previous, rank)); // P spans M·(last Q)
             _previous = vh.narrow(0, 0, rank).t().clone();

@@ -47,7 +47,15 @@ public class ReducerPropertyTests
     }
 
     [Fact]
-    public void Gradients_OfRandomModelsAndUses_AreThoseOfOneProcess() => Plans.Sample(Check, iter: 150, threads: 1);
+    public void Gradients_OfRandomModelsAndUses_AreThoseOfOneProcess() => Plans.Sample(plan => Check(plan, "shm"), iter: 150, threads: 1);
+
+    /// <summary>As tensors of a device are handled: without an address being read.</summary>
+    [Fact]
+    public void Gradients_OnTheDevicePath_AreThoseOfOneProcess() => Plans.Sample(plan => Check(plan with { DevicePath = true }, "shm"), iter: 80, threads: 1);
+
+    /// <summary>The same through the nccl back end over a simulated NCCL.</summary>
+    [Fact]
+    public void Gradients_OverNccl_AreThoseOfOneProcess() => Plans.Sample(plan => Check(plan, "nccl"), iter: 40, threads: 1);
 
     private static Gen<T> OneOf<T>(params T[] values) => Gen.Int[0, values.Length - 1].Select(i => values[i]);
 
@@ -64,7 +72,7 @@ public class ReducerPropertyTests
         from count in Gen.Int[0, parameters].Array[ranks]
         select order.Zip(count, (all, used) => all[..used]).ToArray();
 
-    private static void Check(Plan plan) => GroupOfThreads.Run("shm", plan.Ranks, group =>
+    private static void Check(Plan plan, string backend) => GroupOfThreads.Run(backend, plan.Ranks, group =>
     {
         using var scope = NewDisposeScope();
         var model = new Bag(plan);
@@ -116,6 +124,8 @@ public class ReducerPropertyTests
 
     private sealed record Plan(int Ranks, int[] ShapeIndices, bool[] Wide, double Cap, bool Views, bool Hooks, Mode Mode, int Seed, Step[] Steps)
     {
+        public bool DevicePath { get; init; }
+
         public DDPOptions Options() => new()
         {
             FindUnusedParameters = Mode is Mode.FindUnused or Mode.Hook,
@@ -124,6 +134,7 @@ public class ReducerPropertyTests
             BucketCapMb = Cap,
             GradientAsBucketView = Views,
             UsesGradientHooks = Hooks,
+            UsesDevicePath = DevicePath,
         };
 
         /// <summary>What a step does: where the mode allows less than the generator makes, that.</summary>

@@ -36,7 +36,10 @@ internal sealed class Replica<TModule> : IDisposable
     }
 
     public static Exception?[] RunEach(int ranks, Func<TModule> make, Action<Replica<TModule>> body, DDPOptions? options = null) =>
-        GroupOfThreads.RunEach("shm", ranks, group =>
+        RunEach("shm", ranks, make, body, options);
+
+    public static Exception?[] RunEach(string backend, int ranks, Func<TModule> make, Action<Replica<TModule>> body, DDPOptions? options = null) =>
+        GroupOfThreads.RunEach(backend, ranks, group =>
         {
             TModule module;
             lock (GateOfMaking.Lock)

@@ -16,7 +16,7 @@ internal sealed class CastHook(string name, ScalarType type, CommunicationHook i
         return bucket.Buffer.copy_(result);
     }
 
-    internal override CommunicationHook ForAnotherRank() => new CastHook(name, type, inner.ForAnotherRank());
+    public override CommunicationHook ForModel() => new CastHook(name, type, inner.ForModel());
 
     private static List<Tensor> Views(in CommunicationBucket bucket, Tensor flat)
     {

@@ -39,8 +39,11 @@ public abstract class CommunicationHook
     /// <returns>A tensor of the buffer's element count and data type; the buffer itself, when it was changed in place.</returns>
     public abstract Tensor Reduce(in CommunicationBucket bucket);
 
-    /// <summary>A hook with the same settings for another rank of this process; hooks with a state of their own make a new one.</summary>
-    internal virtual CommunicationHook ForAnotherRank() => this;
+    /// <summary>
+    /// Gives the hook that one model uses, once per model and rank. A hook that keeps something from step to step returns a new one with the same settings, so
+    /// that models, and ranks that are threads, do not share it. Local. <value>Default: this object.</value>
+    /// </summary>
+    public virtual CommunicationHook ForModel() => this;
 
     private sealed class FunctionHook(string name, Func<CommunicationBucket, Tensor> reduce) : CommunicationHook
     {

@@ -10,7 +10,7 @@ namespace FabricSharp.DataParallel;
 /// For each matrix: M := gradient + error of the last step; P := M·Q, summed over the ranks, its columns made orthonormal; Q := Mᵀ·P, averaged over the
 /// ranks; result := P·Qᵀ; error := M − result. A tensor of n×… dimensions counts as a matrix of n rows. Vectors, and matrices
 /// that would not shrink enough, are averaged as they are. The first <see cref="StartIteration"/> passes are plain all-reduces, for early gradients
-/// do not compress well. Options are PyTorch's. One object per model.
+/// do not compress well. Options are PyTorch's.
 /// </para>
 /// The state (errors and Qs) is as large as the compressed gradients; it is not part of checkpoints.
 /// </summary>
@@ -99,7 +99,8 @@ public sealed class PowerSgdHook : CommunicationHook
         return bucket.Buffer;
     }
 
-    internal override CommunicationHook ForAnotherRank() =>
+    /// <inheritdoc/>
+    public override CommunicationHook ForModel() =>
         new PowerSgdHook(Rank, StartIteration, MinCompressionRate, UseErrorFeedback, WarmStart, OrthogonalizationEpsilon, RandomSeed);
 
     private bool Compresses(long[] shape)

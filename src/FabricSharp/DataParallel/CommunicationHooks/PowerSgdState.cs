@@ -49,7 +49,7 @@ internal sealed class PowerSgdState
     /// <summary>P = M·Q of this rank, to be summed over the ranks in place.</summary>
     public Tensor MultiplyByQ()
     {
-        var q = _q ?? Orthonormal(randn([_columns, _rank], ScalarType.Float32, generator: _random).to(_input.dtype), 0);
+        var q = _q ?? Orthonormal(randn([_columns, _rank], ScalarType.Float32, generator: _random).to(_input.dtype).to(_input.device), 0);
         return _p = _input.matmul(_warmStart && _q is not null ? Orthonormal(q.clone(), 0) : q);
     }
 

@@ -51,7 +51,9 @@ internal sealed record CollectiveCall(CollectiveCall.Operation Kind, ScalarType 
     {
         var (me, size) = (group.Rank, group.Size);
         var root = Choice % size;
-        var ops = Kind is Operation.AllReduce or Operation.Reduce or Operation.ReduceScatter ? ReductionReference.OperationsOf(Type).ToArray() : [ReduceOp.Sum];
+        var ops = Kind is Operation.AllReduce or Operation.Reduce or Operation.ReduceScatter ? ReductionReference.OperationsOf(Type, group.Backend).ToArray() : [ReduceOp.Sum];
+        if (ops.Length == 0)
+            return ([], () => { }); // this back end has no such reduction
         var op = ops[Choice % ops.Length];
         var what = $"call {index}, {this}, on rank {me} of {size}";
         Tensor[] All(int count) => [.. Enumerable.Range(0, size).Select(rank => Input(count, rank, index))];

@@ -16,6 +16,11 @@ internal static class ReductionReference
         ? [ReduceOp.Sum, ReduceOp.Average, ReduceOp.Product, ReduceOp.Min, ReduceOp.Max, ReduceOp.PreMulSum(0.5)]
         : [ReduceOp.Sum, ReduceOp.Product, ReduceOp.Min, ReduceOp.Max, ReduceOp.BitwiseAnd, ReduceOp.BitwiseOr, ReduceOp.BitwiseXor];
 
+    /// <summary>Those that a back end offers: NCCL has neither bitwise reductions nor arithmetic of 16-bit integers.</summary>
+    public static IEnumerable<ReduceOp> OperationsOf(ScalarType type, string backend) => backend != "nccl" ? OperationsOf(type)
+        : type == ScalarType.Int16 ? []
+        : OperationsOf(type).Where(op => op.Operation is not (ReduceOp.Kind.BitwiseAnd or ReduceOp.Kind.BitwiseOr or ReduceOp.Kind.BitwiseXor) || (type == ScalarType.Bool && op != ReduceOp.BitwiseXor));
+
     /// <summary>Small eighths for floating-point types, so that sums are exact in each of them; integers of the whole range else.</summary>
     public static Tensor Input(ScalarType type, int count, int rank, int seed = 0)
     {
