@@ -24,6 +24,10 @@ internal static class Scenario
         ["launch-function"] = LaunchFacts.LaunchFunction,
         ["serve-store"] = LaunchFacts.ServeStore,
         ["collectives"] = CollectiveCalls.Run,
+        ["mpi-cases"] = MpiGroups.Cases,
+        ["mpi-failure"] = MpiGroups.Failure,
+        ["mpi-large"] = MpiGroups.Large,
+        ["mpi-join"] = MpiGroups.Join,
         ["log"] = Logging.Run,
     };
 

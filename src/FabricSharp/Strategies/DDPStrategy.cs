@@ -73,8 +73,8 @@ public sealed class DDPStrategy : Strategy
     /// <value>Default null: the plain all-reduce.</value>
     public CommunicationHook? CommunicationHook { get; init; }
 
-    /// <summary>The back end of the process group: one of <see cref="ProcessGroup.Backends"/>.</summary>
-    /// <value>Default null: <c>shm</c>.</value>
+    /// <summary>The back end of the process group: one of <see cref="ProcessGroup.Backends"/>. <c>mpi</c> needs ranks that <c>mpirun</c> started.</summary>
+    /// <value>Default null: <c>shm</c> on one machine, <c>mpi</c> on several.</value>
     public string? ProcessGroupBackend { get; init; }
 
     /// <summary>The limit of each wait for other ranks.</summary>
@@ -98,15 +98,19 @@ public sealed class DDPStrategy : Strategy
     internal override void Check(FabricPlan plan)
     {
         Options().Validate();
-        var backend = ProcessGroupBackend ?? "shm";
+        var backend = BackendFor(plan);
         if (!ProcessGroup.Backends.Contains(backend))
             throw UnknownName.For("process-group back end", backend, ProcessGroup.Backends);
         if (Timeout <= TimeSpan.Zero)
             throw new ArgumentException($"DDPStrategy(timeout: {Timeout}) must be positive.", "timeout");
         if (plan.Accelerator is not CpuAccelerator)
             throw new ArgumentException($"The '{backend}' back end averages gradients of CPU tensors; accelerator='{plan.Accelerator}' needs another one. Use accelerator: \"cpu\", or strategy: \"auto\" with one device.", "accelerator");
-        if (plan.NumNodes > 1)
-            throw new ArgumentException($"The '{backend}' back end connects the ranks of one machine, but numNodes={plan.NumNodes}. Use numNodes: 1.", "numNodes");
+        if (plan.NumNodes > 1 && backend == "shm")
+            throw new ArgumentException($"The 'shm' back end connects the ranks of one machine, but numNodes={plan.NumNodes}. Use processGroupBackend: \"mpi\" (the default for several machines), or numNodes: 1.", "numNodes");
+        if (backend == "mpi" && !plan.Environment.CreatesProcessesExternally)
+            throw new ArgumentException(
+                $"The 'mpi' back end{(ProcessGroupBackend is null ? $", which numNodes={plan.NumNodes} needs," : "")} connects ranks that mpirun started, but nothing started this process (environment '{plan.Environment.Name}'). " +
+                $"Write `mpirun -n {plan.WorldSize} dotnet App.dll`{(plan.NumNodes > 1 ? "." : ", or leave processGroupBackend out: shm starts its ranks itself.")}", "processGroupBackend");
     }
 
     internal override Strategy CopyForThread() => new DDPStrategy(
@@ -116,8 +120,10 @@ public sealed class DDPStrategy : Strategy
         CommunicationHook = CommunicationHook?.ForAnotherRank(),
     };
 
+    internal override bool MeetsThroughStore => BackendFor(Plan) != "mpi";
+
     internal override void Connect(Store store, int rank, int worldSize) =>
-        _group = ProcessGroup.Create(ProcessGroupBackend ?? "shm", store, rank, worldSize, Timeout);
+        _group = ProcessGroup.Create(BackendFor(Plan), store, rank, worldSize, Timeout);
 
     /// <summary>Uses a group that exists, beside another strategy.</summary>
     internal void Share(ProcessGroup group) => _group = group;
@@ -137,6 +143,8 @@ public sealed class DDPStrategy : Strategy
         _backward.Dispose();
         _group?.Dispose();
     }
+
+    private string BackendFor(FabricPlan plan) => ProcessGroupBackend ?? (plan.NumNodes > 1 ? "mpi" : "shm");
 
     private DDPOptions Options() => new()
     {
