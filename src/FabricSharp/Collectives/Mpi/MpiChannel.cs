@@ -156,7 +156,7 @@ internal sealed unsafe class MpiChannel : IDisposable
         lock (Runtime.Gate)
         {
             if (!_disposed && _failure is null)
-                _control.SendToAll(MpiControlKind.Abort, 0, reason);
+                _control.SendToAll(MpiControlKind.Abort, Rank, reason);
             Fail(new DistributedException($"{Me}: this rank has given the group up: {reason}"));
         }
 
@@ -176,9 +176,14 @@ internal sealed unsafe class MpiChannel : IDisposable
             var isBusy = !_called.IsEmpty || _posted.Count > 0 || _moving.Count > 0 || _mailbox.IsBusy || _failure is not null;
             Fail(new DistributedException($"{Me}: the group was disposed while operations of '{Name}' were pending."));
             _disposed = true;
+            if (_failure is PeerFailedException cause) // the others are to hear of the rank that began
+                _control.SendToAll(MpiControlKind.Abort, cause.FailedRank, cause.Reason);
             _control.SendToAll(MpiControlKind.Left, isBusy ? -1 : _sequence, "it has left the group");
         }
     }
+
+    /// <summary>Takes back what can be: MPI is about to end. Under the lock.</summary>
+    public void Close() => _control.Close();
 
     public void Dispose()
     {
@@ -225,9 +230,14 @@ internal sealed unsafe class MpiChannel : IDisposable
                 _leftAfter[peer] = message.Number;
                 _mailbox.Left(peer);
                 break;
-            case MpiControlKind.Left or MpiControlKind.Abort:
-                _leftAfter[peer] = message.Kind == MpiControlKind.Left ? 0 : _leftAfter[peer];
+            case MpiControlKind.Left:
+                _leftAfter[peer] = 0;
                 Fail(PeerFailed(peer, text, Oldest()));
+                break;
+            case MpiControlKind.Abort when message.Number >= 0 && message.Number < Size && message.Number != Rank:
+                Fail(PeerFailed((int)message.Number, text, Oldest()));
+                break;
+            case MpiControlKind.Abort: // another rank has noticed first that this one left
                 break;
             default:
                 _mailbox.Receive(peer, message);

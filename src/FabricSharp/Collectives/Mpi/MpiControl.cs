@@ -98,6 +98,19 @@ internal sealed unsafe class MpiControl
         return moved;
     }
 
+    /// <summary>Listens no more: MPI is about to end.</summary>
+    public void Close()
+    {
+        for (var rank = 0; rank < _requests.Length; rank++)
+        {
+            if (_requests[rank] == 0)
+                continue;
+            _channel.Api.Cancel(_requests[rank]);
+            _channel.Api.Test(_requests[rank]);
+            _requests[rank] = 0;
+        }
+    }
+
     private void Ask(int rank)
     {
         if (rank != _channel.Rank)

@@ -185,7 +185,11 @@ internal sealed unsafe class MpiRuntime
 
         Help();
         lock (Gate)
+        {
+            _channels.ForEach(channel => channel.Close());
             Api.FinalizeMpi();
+        }
+
         _finalized.Set();
     }
 
