@@ -13,9 +13,7 @@ internal static class MpiRun
     /// <summary>Starts a worker's scenario.</summary>
     /// <param name="ranks">Processes.</param>
     /// <param name="arguments">As of <see cref="RunningProgram.Worker"/>.</param>
-    /// <param name="environment">Variables for mpirun and every rank.</param>
-    public static RunningProgram Worker(int ranks, string arguments, params (string Name, string? Value)[] environment) =>
-        Start(ranks, ["dotnet", Programs.Worker + ".dll", .. arguments.Split(' ')], environment);
+    public static RunningProgram Worker(int ranks, string arguments) => Start(ranks, ["dotnet", Programs.Worker + ".dll", .. arguments.Split(' ')]);
 
     /// <summary>Starts a program.</summary>
     public static RunningProgram Start(int ranks, string[] program, params (string Name, string? Value)[] environment)
@@ -25,11 +23,24 @@ internal static class MpiRun
         return new RunningProgram(mpirun, ["--allow-run-as-root", "--oversubscribe", "-n", $"{ranks}", .. program], [Plain, ("OMP_NUM_THREADS", "1"), .. environment]);
     }
 
-    /// <summary>Runs a worker's scenario to its end.</summary>
-    public static async Task<ProgramResult> RunWorkerAsync(int ranks, string arguments, params (string Name, string? Value)[] environment)
+    /// <summary>Runs a worker's scenario to its end. What it printed is all in <see cref="ProgramResult.Error"/>.</summary>
+    public static Task<ProgramResult> RunWorkerAsync(int ranks, string arguments) => RunAsync(ranks, ["dotnet", Programs.Worker + ".dll", .. arguments.Split(' ')]);
+
+    /// <summary>Runs a program that is, in the end, the worker.</summary>
+    public static async Task<ProgramResult> RunAsync(int ranks, string[] command)
     {
-        using var program = Worker(ranks, arguments, environment);
-        return await program.EndAsync(Limit);
+        var reports = Directory.CreateTempSubdirectory("fabric-mpi-");
+        try
+        {
+            using var program = Start(ranks, command, ("FABRIC_TEST_REPORTS", reports.FullName));
+            var result = await program.EndAsync(Limit);
+            var said = string.Concat(reports.GetFiles().Select(file => File.ReadAllText(file.FullName)));
+            return new ProgramResult(result.ExitCode, said, result.Output + result.Error, result.Elapsed);
+        }
+        finally
+        {
+            reports.Delete(recursive: true);
+        }
     }
 
     /// <summary>The first of these programs that is on PATH.</summary>

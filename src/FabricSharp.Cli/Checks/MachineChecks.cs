@@ -3,6 +3,7 @@ using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using FabricSharp.Collectives;
 using FabricSharp.Collectives.SharedMemory;
+using FabricSharp.Interop.Mpi;
 
 namespace FabricSharp.Cli.Checks;
 
@@ -18,7 +19,13 @@ internal static class MachineChecks
         yield return SharedMemory();
         yield return StandardLibrary();
         yield return Loopback();
+        yield return Mpi();
     }
+
+    /// <summary>Only the mpi back end needs it.</summary>
+    private static Finding Mpi() => MpiLibrary.IsSupported
+        ? new("MPI", true, $"{MpiLibrary.Api.Version} ({MpiLibrary.Api.Name}, handles as of {MpiLibrary.Api.Abi}).")
+        : new("MPI", true, $"Not available: {MpiLibrary.NotSupportedReason}.", "Needed for processGroupBackend: \"mpi\" only.");
 
     private static Finding Platform()
     {

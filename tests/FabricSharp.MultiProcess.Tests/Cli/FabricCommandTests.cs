@@ -62,7 +62,7 @@ public sealed class FabricCommandTests
         using var program = new RunningProgram(Programs.Fabric, ["doctor", "--json"]);
         var result = await program.EndAsync(Limit);
         var checks = result.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonDocument.Parse(line).RootElement).ToList();
-        Assert.Equal(["platform", "cores", "shared memory", "libstdc++", "loopback"], checks.Select(check => check.GetProperty("check").GetString()));
+        Assert.Equal(["platform", "cores", "shared memory", "libstdc++", "loopback", "MPI"], checks.Select(check => check.GetProperty("check").GetString()));
         Assert.Equal(checks.TrueForAll(check => check.GetProperty("ok").GetBoolean()) ? 0 : 1, result.ExitCode);
     }
 
