@@ -28,6 +28,9 @@ internal sealed unsafe class MpiChannel : IDisposable
     private readonly ConcurrentBag<WeakReference<MpiChannel>> _children = [];
     private readonly long[] _leftAfter;
 
+    /// <summary>Who cannot go on, and the last operation that ended on the rank that says so: earlier ones end here, too.</summary>
+    private (int Rank, long EndedThrough, string Reason)? _aborted;
+
     private long _sequence, _rounds;
     private volatile DistributedException? _failure;
     private volatile bool _disposed;
@@ -156,7 +159,7 @@ internal sealed unsafe class MpiChannel : IDisposable
         lock (Runtime.Gate)
         {
             if (!_disposed && _failure is null)
-                _control.SendToAll(MpiControlKind.Abort, Rank, reason);
+                _control.SendToAll(MpiControlKind.Abort, Rank, reason, EndedThrough);
             Fail(new DistributedException($"{Me}: this rank has given the group up: {reason}"));
         }
 
@@ -173,11 +176,12 @@ internal sealed unsafe class MpiChannel : IDisposable
         {
             if (_disposed)
                 return;
+            var ended = EndedThrough;
             var isBusy = !_called.IsEmpty || _posted.Count > 0 || _moving.Count > 0 || _mailbox.IsBusy || _failure is not null;
             Fail(new DistributedException($"{Me}: the group was disposed while operations of '{Name}' were pending."));
             _disposed = true;
             if (_failure is PeerFailedException cause) // the others are to hear of the rank that began
-                _control.SendToAll(MpiControlKind.Abort, cause.FailedRank, cause.Reason);
+                _control.SendToAll(MpiControlKind.Abort, cause.FailedRank, cause.Reason, ended);
             _control.SendToAll(MpiControlKind.Left, isBusy ? -1 : _sequence, "it has left the group");
         }
     }
@@ -235,7 +239,7 @@ internal sealed unsafe class MpiChannel : IDisposable
                 Fail(PeerFailed(peer, text, Oldest()));
                 break;
             case MpiControlKind.Abort when message.Number >= 0 && message.Number < Size && message.Number != Rank:
-                Fail(PeerFailed((int)message.Number, text, Oldest()));
+                _aborted ??= ((int)message.Number, message.Count, text);
                 break;
             case MpiControlKind.Abort: // another rank has noticed first that this one left
                 break;
@@ -295,6 +299,8 @@ internal sealed unsafe class MpiChannel : IDisposable
     /// <summary>The oldest operation cannot end without a rank that has left before it; younger ones wait for it.</summary>
     private void ThrowIfPeerLeft()
     {
+        if (_aborted is { } aborted && (Oldest() as MpiOperation) is var oldest && (oldest is null || oldest.Sequence == 0 || oldest.Sequence > aborted.EndedThrough))
+            throw PeerFailed(aborted.Rank, aborted.Reason, Oldest());
         if (!_posted.TryPeek(out var operation) || _moving.Count > 0)
             return;
         for (var rank = 0; rank < Size; rank++)
@@ -304,6 +310,9 @@ internal sealed unsafe class MpiChannel : IDisposable
 
     public PeerFailedException PeerFailed(int rank, string reason, MpiRequest? request) =>
         new($"{Me}: {request?.Describe(this) ?? $"'{Name}'"} cannot be completed because {NameOf(rank)} failed: {reason}", rank, reason);
+
+    /// <summary>The last operation that is over, with all before it.</summary>
+    private long EndedThrough => (_moving.FirstOrDefault() ?? (_posted.TryPeek(out var posted) ? posted : null))?.Sequence - 1 ?? _sequence;
 
     private MpiRequest? Oldest() => _moving.FirstOrDefault() ?? (_posted.TryPeek(out var posted) ? posted : _called.TryPeek(out var called) ? called : _mailbox.Oldest());
 

@@ -18,7 +18,7 @@ internal enum MpiControlKind
     /// <summary>The rank does nothing more, after as many operations as its number says; -1: it has given some up.</summary>
     Left,
 
-    /// <summary>The rank cannot go on.</summary>
+    /// <summary>A rank, the number, cannot go on; on the sender operations have ended up to the count.</summary>
     Abort,
 }
 
@@ -52,11 +52,11 @@ internal sealed unsafe class MpiControl
 
     public bool HasSentAll => _sent.Count == 0;
 
-    public void SendToAll(MpiControlKind kind, long number, string text)
+    public void SendToAll(MpiControlKind kind, long number, string text, long count = 0)
     {
         for (var rank = 0; rank < _channel.Size; rank++)
             if (rank != _channel.Rank)
-                Send(rank, new MpiControlMessage { Kind = kind, Number = number }, text);
+                Send(rank, new MpiControlMessage { Kind = kind, Number = number, Count = count }, text);
     }
 
     public void Send(int peer, MpiControlMessage message, string text = "")

@@ -13,7 +13,7 @@ internal sealed unsafe class MpiRuntime
     /// <summary>How long the exit of a program that ends well waits for the other ranks to end, in seconds; the launcher's variable.</summary>
     private const string ExitTimeoutVariable = "FABRIC_EXIT_TIMEOUT";
 
-    private static readonly TimeSpan TimeToDeliver = TimeSpan.FromMilliseconds(20);
+    private static readonly TimeSpan TimeToDeliver = TimeSpan.FromMilliseconds(20), TimeToClose = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan BackgroundPause = TimeSpan.FromMicroseconds(100), IdlePause = TimeSpan.FromMilliseconds(1), BusyMemory = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan TimeForTheBroken = TimeSpan.FromSeconds(2);
 
@@ -236,6 +236,8 @@ internal sealed unsafe class MpiRuntime
         Deliver(() => channels.All(channel => channel.HasSentAll));
         if (!_isOurs || Environment.ExitCode != 0 || Api.IsFinalized)
             return;
+        if (!broken)
+            WaitFor(() => channels.All(channel => channel.IsClosed), TimeToClose); // the others' last words, if they end now, too: MPI is better ended with nothing left unread
         _ending = true;
         _work.Set();
         if (_finalized.Wait(broken ? TimeForTheBroken : ExitTimeout()))
