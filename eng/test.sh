@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Builds everything and runs all tests. Needs git and the .NET 10 SDK; installs nothing but the example's data set, where it may.
+# Builds everything and runs all tests. Needs git and the .NET 10 SDK; installs nothing but the example's data set and Open MPI, where it may.
 # Ends with one line: N passed, N failed, N skipped
 set -u
 . "$(dirname "${BASH_SOURCE[0]}")/require-sdk.sh"
 
 say "The data set of the example"
 bash eng/install-dataset.sh
+say "MPI"
+bash eng/install-mpi.sh
 
 say "Build (warnings are errors)"
 dotnet build FabricSharp.slnx -c Release || { echo "The build failed." >&2; echo "0 passed, 1 failed, 0 skipped"; exit 1; }

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json;
+using FabricSharp.Collectives;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Scaling;
@@ -12,34 +13,66 @@ internal static class AllReduceBenchmark
 {
     public static readonly long[] Sizes = [4, 4 << 10, 64 << 10, 1 << 20, 4 << 20, 25 << 20, 100 << 20];
 
-    public static void Run(int ranks, long[] sizes)
+    /// <summary>Back ends take turns at each size; shm keeps the ranks in step between measurements of any.</summary>
+    public static void Run(int ranks, long[] sizes, string[] backends)
     {
         var fabric = new Fabric(accelerator: "cpu", devices: ranks, strategy: "ddp");
         fabric.Launch();
-        var group = fabric.Strategy.Group!;
         var memcpy = MemcpyBandwidth();
         if (fabric.IsGlobalZero)
-            Console.Error.WriteLine($"memcpy of one core: {memcpy:F1} GB/s\n{"bytes",12} | {"tensor µs",10} {"GB/s",7} | {"bucket µs",10} {"GB/s",7} {"/memcpy",8} | {"bf16 GB/s",10} {"fp16 GB/s",10}");
-        using var channel = group.CreateGradientChannel("benchmark", 64);
-        using var buffer = channel.Allocate(sizes.Max());
-        using var flat = buffer.AsTensor(ScalarType.Float32);
+            Console.Error.WriteLine($"memcpy of one core: {memcpy:F1} GB/s\n{"bytes",12} {"",-4} | {"tensor µs",10} {"GB/s",7} | {"bucket µs",10} {"GB/s",7} {"/memcpy",8} | {"bf16 GB/s",10} {"fp16 GB/s",10}");
+        var contestants = backends.Select(backend => new Contestant(fabric, backend, sizes.Max())).ToList();
         foreach (var bytes in sizes)
+            foreach (var contestant in contestants)
+                contestant.Measure(bytes, memcpy);
+        contestants.ForEach(contestant => contestant.Dispose());
+    }
+
+    /// <summary>A back end with a bucket.</summary>
+    private sealed class Contestant : IDisposable
+    {
+        private readonly Fabric _fabric;
+        private readonly ProcessGroup _group;
+        private readonly GradientChannel _channel;
+        private readonly GradientBuffer _buffer;
+        private readonly Tensor _flat;
+
+        public Contestant(Fabric fabric, string backend, long bytes)
+        {
+            _fabric = fabric;
+            _group = backend == fabric.Strategy.Group!.Backend ? fabric.Strategy.Group : ProcessGroup.Create(backend, new HashStore(), fabric.GlobalRank, fabric.WorldSize);
+            _channel = _group.CreateGradientChannel("benchmark", 64);
+            _buffer = _channel.Allocate(bytes);
+            _flat = _buffer.AsTensor(ScalarType.Float32);
+        }
+
+        public void Measure(long bytes, double memcpy)
         {
             var count = bytes / 4;
             using var tensor = ones(count);
-            WarmUp(fabric, () => group.AllReduce(tensor).Wait());
-            var any = Median(fabric, bytes, () => group.AllReduce(tensor).Wait());
-            var bucket = Median(fabric, bytes, () => channel.Reduce(buffer, 0, count, ScalarType.Float32, 0.5).Wait());
-            double Halves(ScalarType type)
-            {
-                void Reduce() => channel.Reduce(buffer, 0, (bytes + 1) / 2, type, 0.5).Wait();
-                WarmUp(fabric, Reduce);
-                return bytes / Median(fabric, bytes, Reduce) / 1e3;
-            }
+            WarmUp(_fabric, () => _group.AllReduce(tensor).Wait());
+            var any = Median(_fabric, bytes, () => _group.AllReduce(tensor).Wait());
+            var bucket = Median(_fabric, bytes, () => _channel.Reduce(_buffer, 0, count, ScalarType.Float32, 0.5).Wait());
+            var (bfloat16, float16) = (Halves(bytes, ScalarType.BFloat16), Halves(bytes, ScalarType.Float16));
+            if (_fabric.IsGlobalZero)
+                Report(_group.Backend, _fabric.WorldSize, bytes, any, bucket, memcpy, bfloat16, float16);
+        }
 
-            var (bfloat16, float16) = (Halves(ScalarType.BFloat16), Halves(ScalarType.Float16));
-            if (fabric.IsGlobalZero)
-                Report(fabric.WorldSize, bytes, any, bucket, memcpy, bfloat16, float16);
+        /// <summary>GB/s of a bucket of 16-bit numbers.</summary>
+        private double Halves(long bytes, ScalarType type)
+        {
+            void Reduce() => _channel.Reduce(_buffer, 0, (bytes + 1) / 2, type, 0.5).Wait();
+            WarmUp(_fabric, Reduce);
+            return bytes / Median(_fabric, bytes, Reduce) / 1e3;
+        }
+
+        public void Dispose()
+        {
+            _flat.Dispose();
+            _buffer.Dispose();
+            _channel.Dispose();
+            if (_group != _fabric.Strategy.Group)
+                _group.Dispose();
         }
     }
 
@@ -87,10 +120,10 @@ internal static class AllReduceBenchmark
         return Bytes / best / 1e9;
     }
 
-    private static void Report(int ranks, long bytes, double any, double bucket, double memcpy, double bfloat16, double float16)
+    private static void Report(string backend, int ranks, long bytes, double any, double bucket, double memcpy, double bfloat16, double float16)
     {
         var (anyRate, bucketRate) = (bytes / any / 1e3, bytes / bucket / 1e3);
-        Console.Error.WriteLine($"{bytes,12:N0} | {any,10:F2} {anyRate,7:F2} | {bucket,10:F2} {bucketRate,7:F2} {bucketRate / memcpy,8:P0} | {bfloat16,10:F2} {float16,10:F2}");
-        Console.WriteLine(JsonSerializer.Serialize(new { benchmark = "all_reduce", ranks, bytes, tensor_us = any, tensor_gbps = anyRate, bucket_us = bucket, bucket_gbps = bucketRate, memcpy_gbps = memcpy, bfloat16_gbps = bfloat16, float16_gbps = float16 }));
+        Console.Error.WriteLine($"{bytes,12:N0} {backend,-4} | {any,10:F2} {anyRate,7:F2} | {bucket,10:F2} {bucketRate,7:F2} {bucketRate / memcpy,8:P0} | {bfloat16,10:F2} {float16,10:F2}");
+        Console.WriteLine(JsonSerializer.Serialize(new { benchmark = "all_reduce", backend, ranks, bytes, tensor_us = any, tensor_gbps = anyRate, bucket_us = bucket, bucket_gbps = bucketRate, memcpy_gbps = memcpy, bfloat16_gbps = bfloat16, float16_gbps = float16 }));
     }
 }

@@ -1,6 +1,7 @@
 // What several ranks cost: a data-parallel step over independent copies, and all-reduce by size.
 //   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- ddp --ranks 2
 //   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- all-reduce --ranks 2
+//   mpirun -n 2 dotnet run -c Release --no-build --project benchmarks/FabricSharp.Scaling -- all-reduce --ranks 2 --backends shm mpi
 //   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- start --ranks 2
 //   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- checkpoint --folder FOLDER
 //   dotnet run -c Release --project benchmarks/FabricSharp.Scaling -- machine
@@ -16,10 +17,12 @@ var cap = new Option<double>("--bucket-cap-mb") { DefaultValueFactory = _ => 25,
 
 var sizes = new Option<long[]>("--sizes") { DefaultValueFactory = _ => AllReduceBenchmark.Sizes, Description = "Bytes.", AllowMultipleArgumentsPerToken = true };
 
+var backends = new Option<string[]>("--backends") { DefaultValueFactory = _ => ["shm"], Description = "Of: shm, mpi (under mpirun).", AllowMultipleArgumentsPerToken = true };
+
 var ddp = new Command("ddp", "A training step: independent copies, DDP, DDP with findUnusedParameters.") { ranks, only, rounds, cap };
 ddp.SetAction(result => StepBenchmark.Run(result.GetValue(ranks), result.GetValue(only)!, result.GetValue(rounds), result.GetValue(cap)));
-var allReduce = new Command("all-reduce", "All-reduce of float32 by size.") { ranks, sizes };
-allReduce.SetAction(result => AllReduceBenchmark.Run(result.GetValue(ranks), result.GetValue(sizes)!));
+var allReduce = new Command("all-reduce", "All-reduce of float32 by size.") { ranks, sizes, backends };
+allReduce.SetAction(result => AllReduceBenchmark.Run(result.GetValue(ranks), result.GetValue(sizes)!, result.GetValue(backends)!));
 var start = new Command("start", "From the start of the process to the end of the first step.") { ranks };
 start.SetAction(result => StartBenchmark.Run(result.GetValue(ranks)));
 var folder = new Option<string>("--folder") { DefaultValueFactory = _ => Path.Combine(Path.GetTempPath(), "fabric-checkpoint-benchmark"), Description = "A new folder on the disk to be measured; it is removed." };

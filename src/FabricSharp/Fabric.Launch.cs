@@ -84,7 +84,7 @@ public sealed partial class Fabric
         if (!Strategy.IsDistributed)
             return;
         var launcher = default(SubprocessLauncher);
-        _store = OpenStore();
+        _store = Strategy.MeetsThroughStore ? OpenStore() : new HashStore();
         if (!_plan.Environment.CreatesProcessesExternally)
             launcher = StartOtherRanks(((TCPStore)_store).Port);
         Connect(_store);

@@ -6,8 +6,10 @@ namespace FabricSharp.MultiProcess.Tests;
 /// <summary>What a program left behind.</summary>
 internal sealed partial record ProgramResult(int ExitCode, string Output, string Error, TimeSpan Elapsed)
 {
+    private IReadOnlyList<JsonElement>? _reports;
+
     /// <summary>What the ranks reported, in rank order.</summary>
-    public IReadOnlyList<JsonElement> Reports { get; } =
+    public IReadOnlyList<JsonElement> Reports => _reports ??=
         [.. ReportLine().Matches(Output).Select(match => JsonDocument.Parse(match.Groups[1].Value).RootElement).OrderBy(report => report.GetProperty("rank").GetInt32())];
 
     /// <summary>One report of each of <paramref name="ranks"/> ranks, or the test fails with what the program printed.</summary>

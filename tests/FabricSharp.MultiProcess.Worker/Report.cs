@@ -5,9 +5,15 @@ namespace FabricSharp.MultiProcess.Worker;
 /// <summary>What a rank tells the test.</summary>
 internal static class Report
 {
+    /// <summary>A folder for the reports, besides standard output: mpirun mixes the lines of its ranks when they are long.</summary>
+    private static readonly string? Folder = Environment.GetEnvironmentVariable("FABRIC_TEST_REPORTS");
+
     public static void Send(object content)
     {
-        Console.WriteLine("report " + JsonSerializer.Serialize(content));
+        var line = "report " + JsonSerializer.Serialize(content);
+        if (Folder is not null)
+            File.AppendAllLines(Path.Combine(Folder, $"{Environment.ProcessId}"), [line]);
+        Console.WriteLine(line);
         Console.Out.Flush();
     }
 

@@ -21,11 +21,11 @@ internal sealed class Settings(IReadOnlyDictionary<string, string> values)
 
     public bool Flag(string name) => values.GetValueOrDefault(name) == "true";
 
-    /// <summary>A launched Fabric. <c>ranks</c> is what devices takes. <c>strategy</c> is a registered name, or made of <c>flag</c>, <c>static</c>, <c>views</c>, <c>cap</c>, <c>hook</c>, <c>timeout</c>;
+    /// <summary>A launched Fabric. <c>ranks</c> is what devices takes. <c>strategy</c> is a registered name, or made of <c>flag</c>, <c>static</c>, <c>views</c>, <c>cap</c>, <c>hook</c>, <c>backend</c>, <c>timeout</c>;
     /// <c>precision</c> is a name, or <c>scaled</c>: 16-mixed, which has no name on the CPU.</summary>
     public Fabric Launch()
     {
-        var fabric = new Fabric(accelerator: "cpu", devices: Text("ranks", "2"), strategy: Strategy(), precision: Precision());
+        var fabric = new Fabric(accelerator: "cpu", devices: Text("ranks", "2"), numNodes: Number("nodes", 1), strategy: Strategy(), precision: Precision());
         fabric.Launch();
         return fabric;
     }
@@ -44,6 +44,7 @@ internal sealed class Settings(IReadOnlyDictionary<string, string> values)
             staticGraph: Flag("static"),
             gradientAsBucketView: Text("views", "true") == "true",
             bucketCapMb: Real("cap", 25),
+            processGroupBackend: values.GetValueOrDefault("backend"),
             timeout: TimeSpan.FromSeconds(Real("timeout", 30)))
         {
             CommunicationHook = Hook(),

@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using FabricSharp.Collectives;
 using FabricSharp.Collectives.SharedMemory;
+using FabricSharp.Interop.Mpi;
 
 namespace FabricSharp.Cli.Checks;
 
@@ -25,6 +26,11 @@ internal static class MachineChecks
         yield return Cuda();
         yield return Nccl();
     }
+
+    /// <summary>Only the mpi back end needs it.</summary>
+    private static Finding Mpi() => MpiLibrary.IsSupported
+        ? new("MPI", true, $"{MpiLibrary.Api.Version} ({MpiLibrary.Api.Name}, handles as of {MpiLibrary.Api.Abi}).")
+        : new("MPI", false, $"Not available: {MpiLibrary.NotSupportedReason}.", "For processGroupBackend: \"mpi\" and several machines only: apt-get install openmpi-bin.", IsNeeded: false);
 
     private static Finding Platform()
     {
@@ -99,8 +105,6 @@ internal static class MachineChecks
             return new("port", false, $"{port} cannot be opened: {e.Message}.", "Set MASTER_PORT to a free one. (Ranks that fabric.Launch() starts by itself meet at any free port.)", isSet);
         }
     }
-
-    private static Finding Mpi() => Optional("MPI", ["libmpi.so.40", "libmpi.so.12", "libmpi.so"], "For ranks that mpirun starts, and for communication over MPI: apt-get install libopenmpi-dev openmpi-bin.");
 
     private static Finding Cuda() => Optional("CUDA", ["libcuda.so.1"], "For GPUs: install NVIDIA's driver (containers: start them with access to the GPU), and bring a TorchSharp-cuda package.");
 

@@ -1,3 +1,4 @@
+using FabricSharp.Collectives.Mpi;
 using FabricSharp.Collectives.Nccl;
 using FabricSharp.Collectives.SharedMemory;
 
@@ -17,7 +18,7 @@ public abstract partial class ProcessGroup : IDisposable
     public static readonly TimeSpan DefaultTimeout = TimeSpan.FromMinutes(30);
 
     /// <summary>The names of the back ends that <see cref="Create"/> knows.</summary>
-    public static IReadOnlyList<string> Backends { get; } = ["shm", "nccl"];
+    public static IReadOnlyList<string> Backends { get; } = ["shm", "mpi", "nccl"];
 
     /// <summary>This process's number within the group, from 0.</summary>
     public abstract int Rank { get; }
@@ -39,10 +40,14 @@ public abstract partial class ProcessGroup : IDisposable
 
     /// <summary>Joins a group. Collective: returns when all <paramref name="size"/> ranks have joined.</summary>
     /// <param name="backend">
-    /// <c>shm</c>: the ranks of one machine, CPU tensors, shared memory. <c>nccl</c>: GPUs of one machine or several, through NVIDIA's NCCL; sums are not
-    /// combined in the order of the ranks, and there is no arithmetic for Int16 and no bitwise reduction.
+    /// <c>shm</c>: the ranks of one machine, CPU tensors, shared memory. <c>mpi</c>: the ranks that <c>mpirun</c> started, on any number of machines,
+    /// CPU tensors; <paramref name="rank"/> and <paramref name="size"/> are those of MPI. <c>nccl</c>: GPUs of one machine or several, through NVIDIA's
+    /// NCCL; sums are not combined in the order of the ranks, and there is no arithmetic for Int16 and no bitwise reduction.
     /// </param>
-    /// <param name="store">Where the ranks meet; the same on all of them, with keys that no other group uses (see <see cref="PrefixStore"/>).</param>
+    /// <param name="store">
+    /// Where the ranks meet; the same on all of them, with keys that no other group uses (see <see cref="PrefixStore"/>). The ranks of <c>mpi</c> meet
+    /// through MPI itself and leave it alone: any store will do.
+    /// </param>
     /// <param name="rank">This rank, 0 ≤ rank &lt; size.</param>
     /// <param name="size">The number of ranks.</param>
     /// <param name="timeout">Limit of joining and of each later wait. <value>Default <see cref="DefaultTimeout"/>.</value></param>
@@ -50,9 +55,9 @@ public abstract partial class ProcessGroup : IDisposable
     /// For <c>nccl</c>: the number of this rank's GPU, each GPU once in a group. <value>Default null: the rank's place among the ranks of its machine, or the
     /// only GPU that the process sees.</value>
     /// </param>
-    /// <exception cref="ArgumentException">An unknown back end or an impossible rank.</exception>
+    /// <exception cref="ArgumentException">An unknown back end or an impossible rank; with <c>mpi</c>, another rank or size than MPI's.</exception>
     /// <exception cref="DistributedTimeoutException">Some rank did not come in time; the message says which.</exception>
-    /// <exception cref="DistributedException">The machine lacks what the back end needs, or two ranks would share a GPU.</exception>
+    /// <exception cref="DistributedException">The machine lacks what the back end needs, or two ranks would share a GPU; the message says which.</exception>
     public static ProcessGroup Create(string backend, Store store, int rank, int size, TimeSpan? timeout = null, int? device = null)
     {
         ArgumentNullException.ThrowIfNull(store);
@@ -60,6 +65,7 @@ public abstract partial class ProcessGroup : IDisposable
             throw new ArgumentException($"A group of {size} ranks cannot have a rank {rank}: ranks go from 0 to size - 1.", nameof(rank));
         return backend switch
         {
+            "mpi" => MpiProcessGroup.Join(rank, size, timeout ?? DefaultTimeout),
             "shm" => SharedMemoryProcessGroup.Join(store, rank, size, timeout ?? DefaultTimeout),
             "nccl" => NcclProcessGroup.Join(NcclEngine.Loaded, store, rank, size, timeout ?? DefaultTimeout, device),
             _ => throw new ArgumentException($"Unknown process-group back end '{backend}'. Available: {string.Join(", ", Backends)}.", nameof(backend)),
@@ -100,6 +106,11 @@ public abstract partial class ProcessGroup : IDisposable
     /// <param name="name">Names the reducer in errors.</param>
     /// <param name="exchangeBytes">Largest message of <see cref="GradientChannel.Exchange"/>, per rank.</param>
     internal abstract GradientChannel CreateGradientChannel(string name, int exchangeBytes);
+
+    /// <summary>Does whatever part of the operations under way can be done now. Local: never waits.</summary>
+    internal virtual void Progress()
+    {
+    }
 
     /// <summary>Leaves the group. Local; ranks that still wait for this one get <see cref="PeerFailedException"/>.</summary>
     public void Dispose()

@@ -3,11 +3,15 @@ namespace FabricSharp.Environments;
 /// <summary>
 /// <c>mpirun -n 2 dotnet App.dll</c>, by the variables that Open MPI, MPICH, Intel MPI, MVAPICH or PMIx set (<see cref="MpiVariables"/>); the MPI
 /// library itself is not needed. On one machine the store is at 127.0.0.1, on several at MASTER_ADDR. Its port is MASTER_PORT, else
-/// 10000 to 29999 by the name of the job, so that every rank finds the same one.
+/// 10000 to 29999 by the name of the job, so that every rank finds the same one. Neither is needed by the back end mpi, whose ranks meet
+/// through MPI.
 /// </summary>
 internal sealed class MpiEnvironment : ClusterEnvironment
 {
     private const int FirstPort = 10000, Ports = 20000; // below those that systems hand out by themselves
+
+    private readonly Func<string> _address;
+    private readonly Func<int> _port;
 
     private MpiEnvironment(LauncherVariables variables, MpiVariables names)
     {
@@ -19,18 +23,19 @@ internal sealed class MpiEnvironment : ClusterEnvironment
         LocalRank = variables.Rank(names.LocalRank);
         LocalWorldSize = localSize;
         NodeRank = size == localSize ? 0 : Machine(names, rank, LocalRank, localSize);
-        MainAddress = variables.Text("MASTER_ADDR") ?? (size == localSize ? "127.0.0.1" : throw variables.Missing("MASTER_ADDR",
-            $"The {size} ranks are on several machines ({names.LocalSize}={localSize}), and {names.Launcher} does not say where rank 0 is: set MASTER_ADDR to its machine for every rank, with Open MPI by `mpirun -x MASTER_ADDR=host1 …`, with MPICH by `mpiexec -genv MASTER_ADDR host1 …`."));
-        MainPort = variables.Number("MASTER_PORT", 1, 65535) ?? PortOfJob(variables, names);
+        _address = () => variables.Text("MASTER_ADDR") ?? (size == localSize ? "127.0.0.1" : throw variables.Missing("MASTER_ADDR",
+            $"The {size} ranks are on several machines ({names.LocalSize}={localSize}), and {names.Launcher} does not say where rank 0 is: set MASTER_ADDR to its machine for every rank, with Open MPI by `mpirun -x MASTER_ADDR=host1 …`, with MPICH by `mpiexec -genv MASTER_ADDR host1 …`. The back end mpi (processGroupBackend) does without."));
+        var port = variables.Number("MASTER_PORT", 1, 65535);
+        _port = () => port ?? PortOfJob(variables, names);
     }
 
     public override string Name => "mpi";
 
     public override bool CreatesProcessesExternally => true;
 
-    public override string MainAddress { get; }
+    public override string MainAddress => _address();
 
-    public override int MainPort { get; }
+    public override int MainPort => _port();
 
     public override int LocalRank { get; }
 

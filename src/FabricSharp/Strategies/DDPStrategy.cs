@@ -74,8 +74,8 @@ public sealed class DDPStrategy : Strategy
     /// <value>Default null: the plain all-reduce.</value>
     public CommunicationHook? CommunicationHook { get; init; }
 
-    /// <summary>The back end of the process group: one of <see cref="ProcessGroup.Backends"/>.</summary>
-    /// <value>Default null: <c>nccl</c> for CUDA devices, else <c>shm</c>.</value>
+    /// <summary>The back end of the process group: one of <see cref="ProcessGroup.Backends"/>. <c>mpi</c> needs ranks that <c>mpirun</c> started.</summary>
+    /// <value>Default null: <c>nccl</c> for CUDA devices; for CPUs <c>shm</c> on one machine, <c>mpi</c> on several.</value>
     public string? ProcessGroupBackend { get; init; }
 
     /// <summary>The limit of each wait for other ranks.</summary>
@@ -118,12 +118,16 @@ public sealed class DDPStrategy : Strategy
             throw new ArgumentException($"Data-parallel training on GPUs takes the 'nccl' back end, which cannot be used on this machine: {reason}.", "accelerator");
     }
 
-    private static void CheckForProcessor(FabricPlan plan, string backend)
+    private void CheckForProcessor(FabricPlan plan, string backend)
     {
         if (plan.Accelerator is not CpuAccelerator)
             throw new ArgumentException($"The '{backend}' back end averages gradients of CPU tensors; accelerator='{plan.Accelerator}' needs another one. Use accelerator: \"cpu\"{(plan.Accelerator is CudaAccelerator ? ", processGroupBackend: \"nccl\"" : "")}, or strategy: \"auto\" with one device.", "accelerator");
-        if (plan.NumNodes > 1)
-            throw new ArgumentException($"The '{backend}' back end connects the ranks of one machine, but numNodes={plan.NumNodes}. Use numNodes: 1.", "numNodes");
+        if (plan.NumNodes > 1 && backend == "shm")
+            throw new ArgumentException($"The 'shm' back end connects the ranks of one machine, but numNodes={plan.NumNodes}. Use processGroupBackend: \"mpi\" (the default for several machines), or numNodes: 1.", "numNodes");
+        if (backend == "mpi" && !plan.Environment.CreatesProcessesExternally)
+            throw new ArgumentException(
+                $"The 'mpi' back end{(ProcessGroupBackend is null ? $", which numNodes={plan.NumNodes} needs," : "")} connects ranks that mpirun started, but nothing started this process (environment '{plan.Environment.Name}'). " +
+                $"Write `mpirun -n {plan.WorldSize} dotnet App.dll`{(plan.NumNodes > 1 ? "." : ", or leave processGroupBackend out: shm starts its ranks itself.")}", "processGroupBackend");
     }
 
     internal override Strategy CopyForThread() => new DDPStrategy(
@@ -133,10 +137,10 @@ public sealed class DDPStrategy : Strategy
         CommunicationHook = CommunicationHook,
     };
 
+    internal override bool MeetsThroughStore => BackendFor(Plan) != "mpi";
+
     internal override void Connect(Store store, int rank, int worldSize) =>
         _group = ProcessGroup.Create(BackendFor(Plan), store, rank, worldSize, Timeout, Plan.Accelerator is CudaAccelerator ? Plan.DeviceIndex : null);
-
-    private string BackendFor(FabricPlan plan) => ProcessGroupBackend ?? (plan.Accelerator is CudaAccelerator ? "nccl" : "shm");
 
     /// <summary>Uses a group that exists, beside another strategy.</summary>
     internal void Share(ProcessGroup group) => _group = group;
@@ -156,6 +160,8 @@ public sealed class DDPStrategy : Strategy
         _backward.Dispose();
         _group?.Dispose();
     }
+
+    private string BackendFor(FabricPlan plan) => ProcessGroupBackend ?? (plan.Accelerator is CudaAccelerator ? "nccl" : plan.NumNodes > 1 ? "mpi" : "shm");
 
     private DDPOptions Options() => new()
     {

@@ -43,6 +43,9 @@ public abstract class Strategy : IDisposable
     /// <summary>A strategy with the same settings for another rank of this process.</summary>
     internal virtual Strategy CopyForThread() => throw new NotSupportedException($"The strategy '{Name}' cannot run ranks as threads.");
 
+    /// <summary>Whether <see cref="Connect"/> uses its store; else the ranks meet by themselves, and no address is needed.</summary>
+    internal virtual bool MeetsThroughStore => true;
+
     /// <summary>Joins the other ranks. Collective.</summary>
     internal virtual void Connect(Store store, int rank, int worldSize)
     {

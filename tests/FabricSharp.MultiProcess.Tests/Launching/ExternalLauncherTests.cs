@@ -16,7 +16,7 @@ public sealed class ExternalLauncherTests
     [InlineData("ranks=auto")]
     public async Task Launch_UnderOpenMpi_JoinsTheRanksOfMpirun(string ranks)
     {
-        var mpirun = Find("mpirun.openmpi", "mpirun");
+        var mpirun = MpiRun.Find("mpirun.openmpi", "mpirun");
         Assert.SkipWhen(mpirun is null, "There is no mpirun of Open MPI: apt-get install openmpi-bin.");
         using var program = new RunningProgram(mpirun, ["--allow-run-as-root", "--oversubscribe", "-n", "2", "dotnet", Programs.Worker + ".dll", "echo", ranks], Plain);
         AssertTwoJoined(await program.EndAsync(Limit));
@@ -25,7 +25,7 @@ public sealed class ExternalLauncherTests
     [Fact]
     public async Task Launch_UnderMpich_JoinsTheRanksOfMpiexec()
     {
-        var mpiexec = Find("mpiexec.hydra");
+        var mpiexec = MpiRun.Find("mpiexec.hydra");
         Assert.SkipWhen(mpiexec is null, "There is no mpiexec.hydra: apt-get install mpich.");
         using var program = new RunningProgram(mpiexec, ["-genv", "MASTER_PORT", $"{FreePort()}", "-n", "2", "dotnet", Programs.Worker + ".dll", "echo", "ranks=auto"]);
         AssertTwoJoined(await program.EndAsync(Limit));
@@ -34,7 +34,7 @@ public sealed class ExternalLauncherTests
     [Fact]
     public async Task Launch_UnderMpirunWithOtherDevices_IsRefusedInLightningsWords()
     {
-        var mpirun = Find("mpirun.openmpi", "mpirun");
+        var mpirun = MpiRun.Find("mpirun.openmpi", "mpirun");
         Assert.SkipWhen(mpirun is null, "There is no mpirun of Open MPI: apt-get install openmpi-bin.");
         using var program = new RunningProgram(mpirun, ["--allow-run-as-root", "--oversubscribe", "-n", "2", "dotnet", Programs.Worker + ".dll", "echo", "ranks=3"], Plain);
         var result = await program.EndAsync(Limit);
@@ -72,10 +72,6 @@ public sealed class ExternalLauncherTests
         ("GROUP_WORLD_SIZE", "1"), ("ROLE_WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", $"{port}"), ("TORCHELASTIC_RESTART_COUNT", "0"),
         ("TORCHELASTIC_MAX_RESTARTS", "0"), ("TORCHELASTIC_RUN_ID", "none"), ("TORCHELASTIC_USE_AGENT_STORE", "True"), ("OMP_NUM_THREADS", "1"),
     ];
-
-    private static string? Find(params string[] names) => names
-        .SelectMany(name => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Select(folder => Path.Combine(folder, name)))
-        .FirstOrDefault(File.Exists);
 
     private static int FreePort()
     {

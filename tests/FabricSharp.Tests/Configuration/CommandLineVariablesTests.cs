@@ -23,7 +23,7 @@ public class CommandLineVariablesTests
     public void Make_NodesVariable_IsUsed()
     {
         var e = Assert.Throws<ArgumentException>(() => FabricPlanner.Make("cpu", "ddp", 2, 1, Of(("LT_NUM_NODES", "2"))));
-        Assert.Contains("numNodes=2", e.Message); // the only back end refuses it: so it was read
+        Assert.Contains("numNodes=2", e.Message); // refused without mpirun: so it was read
     }
 
     [Theory]

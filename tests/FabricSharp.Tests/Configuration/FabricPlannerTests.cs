@@ -48,9 +48,34 @@ public class FabricPlannerTests
     [Fact]
     public void Make_SeveralNodesOverSharedMemory_IsRefused()
     {
-        var e = Assert.Throws<ArgumentException>(() => FabricPlanner.Make("cpu", "ddp", 2, 2, None));
+        var e = Assert.Throws<ArgumentException>(() => FabricPlanner.Make("cpu", new DDPStrategy(processGroupBackend: "shm"), 2, 2, None));
         Assert.Equal("numNodes", e.ParamName);
         Assert.Contains("numNodes=2", e.Message);
+        Assert.Contains("processGroupBackend: \"mpi\"", e.Message);
+    }
+
+    [Theory]
+    [InlineData(null, 2, "The 'mpi' back end, which numNodes=2 needs, connects ranks that mpirun started")]
+    [InlineData("mpi", 1, "`mpirun -n 2 dotnet App.dll`, or leave processGroupBackend out")]
+    public void Make_MpiWithoutMpirun_SaysHowToStart(string? backend, int nodes, string expected)
+    {
+        var e = Assert.Throws<ArgumentException>(() => FabricPlanner.Make("cpu", new DDPStrategy(processGroupBackend: backend), 2, nodes, None));
+        Assert.Equal("processGroupBackend", e.ParamName);
+        Assert.Contains(expected, e.Message);
+    }
+
+    [Theory]
+    [InlineData("2", null, false)]
+    [InlineData("2", "mpi", true)]
+    [InlineData("1", null, true)] // two machines: no MASTER_ADDR is set
+    public void Make_UnderMpirun_UsesSharedMemoryOnOneMachineAndMpiOnSeveral(string localSize, string? backend, bool meetsThroughMpi)
+    {
+        var nodes = localSize == "1" ? 2 : 1;
+        var plan = FabricPlanner.Make("cpu", new DDPStrategy(processGroupBackend: backend), default, nodes, Of(
+            ("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "2"), ("OMPI_COMM_WORLD_LOCAL_RANK", "0"), ("OMPI_COMM_WORLD_LOCAL_SIZE", localSize)));
+        plan.Strategy.Attach(plan);
+        Assert.Equal(2, plan.WorldSize);
+        Assert.Equal(meetsThroughMpi, !plan.Strategy.MeetsThroughStore);
     }
 
     [Fact]

@@ -64,18 +64,21 @@ public class MpiEnvironmentTests
         Assert.InRange(MpiEnvironment.Read(Recorded.Mpich.With(name, "job-7").Variable).MainPort, 10000, 29999);
 
     [Fact]
-    public void Read_NoNameOfTheJobAndNoPort_NamesMasterPort()
+    public void MainPort_NoNameOfTheJobAndNoPort_NamesMasterPort() // the back end mpi never asks
     {
-        var e = Assert.Throws<ArgumentException>(() => MpiEnvironment.Read(Recorded.Mpich.Variable));
+        var environment = MpiEnvironment.Read(Recorded.Mpich.Variable);
+        var e = Assert.Throws<ArgumentException>(() => environment.MainPort);
         Assert.Contains("MASTER_PORT is not set. MPICH or Intel MPI gives no name to its job", e.Message);
         Assert.Contains("mpiexec -genv MASTER_PORT 29500", e.Message);
     }
 
     [Fact]
-    public void Read_SeveralMachines_NeedsMasterAddress()
+    public void MainAddress_SeveralMachines_NeedsMasterAddress() // the back end mpi never asks
     {
         Recorded Four() => Recorded.OpenMpi.With("OMPI_COMM_WORLD_SIZE", "4").With("OMPI_COMM_WORLD_RANK", "3");
-        var e = Assert.Throws<ArgumentException>(() => MpiEnvironment.Read(Four().Variable));
+        var without = MpiEnvironment.Read(Four().Variable);
+        Assert.Equal((1, 1, 3), (without.NodeRank, without.LocalRank, without.GlobalRank));
+        var e = Assert.Throws<ArgumentException>(() => without.MainAddress);
         Assert.Contains("MASTER_ADDR is not set. The 4 ranks are on several machines (OMPI_COMM_WORLD_LOCAL_SIZE=2)", e.Message);
         Assert.Contains("mpirun -x MASTER_ADDR=host1", e.Message);
 

@@ -11,6 +11,8 @@ internal static unsafe class TensorData
 {
     private static readonly byte[] Name = Encoding.ASCII.GetBytes("aten::set_data\0");
     private static readonly byte[] Overload = [0];
+    private static readonly byte[] ViewName = Encoding.ASCII.GetBytes("aten::view\0");
+    private static readonly byte[] ViewOverload = Encoding.ASCII.GetBytes("dtype\0");
 
     public static bool IsSupported => LibTorchLibrary.IsSupported;
 
@@ -21,6 +23,19 @@ internal static unsafe class TensorData
         stack[1] = NewHandle(newData);
         fixed (byte* name = Name, overload = Overload)
             GradientAccess.Check(LibTorchLibrary.Api.CallDispatcher(name, overload, stack), "aten::set_data");
+    }
+
+    /// <summary>Python's <c>tensor.view(dtype)</c>: the same memory read as elements of another type.</summary>
+    public static torch.Tensor ViewAs(torch.Tensor tensor, torch.ScalarType type)
+    {
+        if (!IsSupported)
+            throw new PlatformNotSupportedException($"Memory cannot be read as {type} here: {LibTorchLibrary.NotSupportedReason}.");
+        var stack = stackalloc ulong[2];
+        stack[0] = NewHandle(tensor);
+        stack[1] = (ulong)type;
+        fixed (byte* name = ViewName, overload = ViewOverload)
+            GradientAccess.Check(LibTorchLibrary.Api.CallDispatcher(name, overload, stack), "aten::view.dtype");
+        return torch.Tensor.UnsafeCreateTensor((IntPtr)stack[0]);
     }
 
     private static ulong NewHandle(torch.Tensor tensor)
