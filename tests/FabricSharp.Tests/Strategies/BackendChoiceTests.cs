@@ -11,7 +11,7 @@ namespace FabricSharp.Tests.Strategies;
 public class BackendChoiceTests
 {
     [Fact]
-    public void Backends_Always_NameTheDefaultFirst() => Assert.Equal(["shm", "nccl"], ProcessGroup.Backends);
+    public void Backends_Always_NameTheDefaultFirst() => Assert.Equal(["shm", "mpi", "nccl"], ProcessGroup.Backends);
 
     [Fact]
     public void Check_NcclOnTheProcessor_IsRefused()
