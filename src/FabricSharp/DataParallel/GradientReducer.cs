@@ -206,7 +206,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         if (_usesHooks || _isBackwardKnown || _learnedUse is not null)
             return;
         foreach (var slot in _slots)
-            slot.HasLocalGradient |= _accessor.HasGradient(slot);
+            slot.HasLocalGradient |= !slot.Parameter.IsInvalid && _accessor.HasGradient(slot);
     }
 
     public void ThrowIfFailed()
