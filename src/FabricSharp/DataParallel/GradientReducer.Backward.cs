@@ -13,8 +13,11 @@ internal sealed partial class GradientReducer
     /// <summary>Whether the caller of <c>backward</c> tells when it is over. Nested backward passes inside it then belong to the same pass.</summary>
     private bool _isEndKnown;
 
-    /// <summary>Whether the last forward pass was followed by a backward pass that the caller has told of.</summary>
-    private bool _isBackwardKnown;
+    /// <summary>Whether the last forward pass was followed by a backward pass that the caller has told of; true before the first.</summary>
+    private bool _isBackwardKnown = true;
+
+    /// <summary>Whether the last synchronised backward pass ended in an exception, on every rank.</summary>
+    private bool _wasBroken;
 
     /// <summary>Without hooks: whether some parameter had a gradient before the last forward pass.</summary>
     private bool _hadGradient;
@@ -55,11 +58,20 @@ internal sealed partial class GradientReducer
     }
 
     /// <inheritdoc/>
-    void IGradientHookTarget.OnGradientReady(int index)
+    void IGradientHookTarget.OnGradientReady(int index) => ReportReady(_slots[index]);
+
+    /// <inheritdoc/>
+    void IGradientHookTarget.OnHookRemoved(int index)
+    {
+        _slots[index].IsHooked = false;
+        _unhooked ??= _slots[index];
+    }
+
+    private void ReportReady(ParameterSlot slot)
     {
         try
         {
-            GradientReady(_slots[index]);
+            GradientReady(slot);
         }
         catch (Exception e)
         {
@@ -173,15 +185,24 @@ internal sealed partial class GradientReducer
     {
         if (IsLearning)
             AcceptWhatFired();
-        else if (_learnedUse is not null)
+        else if (_learnedUse is not null && !state.HasFlag(PassState.Joined))
             RequireLearnedUse();
         var messages = Exchange(state);
         if (!IsAgreed(messages))
             return;
         if (Active(messages).First().State.HasFlag(PassState.Broken))
-            CompleteLaunched(messages); // all ranks threw alike: nothing to average, but the queue must be in step
+            LeaveBrokenPass(messages);
         else
             CompletePass(messages);
+    }
+
+    /// <summary>All ranks threw alike: nothing to average, but the queue must be in step. The gradients that came are this rank's own so far.</summary>
+    private void LeaveBrokenPass(ControlMessage?[] messages)
+    {
+        CompleteLaunched(messages);
+        foreach (var slot in _slots)
+            slot.HasLocalGradient |= slot.ReadyPass == _pass;
+        _wasBroken = true;
     }
 
     /// <summary>Once, on rank 0. It costs nothing to leave the flag on, but it hides a parameter that was forgotten.</summary>
@@ -208,12 +229,16 @@ internal sealed partial class GradientReducer
     {
         var used = new BitArray(_slots.Length);
         foreach (var slot in _slots)
-            used[slot.Index] = slot.ReadyPass == _pass || (slot.HasLocalGradient && ToleratesUnused);
+            used[slot.Index] = slot.ReadyPass == _pass || (ToleratesUnused && HoldsLocalGradient(slot));
         return used;
     }
 
+    /// <summary>Whether there is something that was not averaged; gradients may have been taken away since.</summary>
+    private bool HoldsLocalGradient(ParameterSlot slot) => slot.HasLocalGradient && _accessor.HasGradient(slot);
+
     private void CompletePass(ControlMessage?[] messages)
     {
+        _wasBroken = false;
         var usedByAny = Combine(messages, (all, one) => all.Or(one));
         var usedByAll = Combine(messages, (all, one) => all.And(one));
         if (_hook is null)
@@ -226,7 +251,7 @@ internal sealed partial class GradientReducer
         if (messages[_group.Rank] is { } mine)
             _unused.Add(mine.Used, usedByAll, usedByAny);
         _passes++;
-        if (IsLearning)
+        if (IsLearning && messages.All(message => message is not null))
             Learn(messages, usedByAny);
         AdviseWhenFlagIsIdle();
         RebuildWhenDue(usedByAll, usedByAny);
@@ -351,6 +376,6 @@ internal sealed partial class GradientReducer
                 reached.Add(slot);
         }
 
-        reached.ForEach(GradientReady); // when all gradients are back in their places
+        reached.ForEach(ReportReady); // when all gradients are back in their places
     }
 }

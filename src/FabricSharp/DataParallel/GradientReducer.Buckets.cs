@@ -59,7 +59,7 @@ internal sealed partial class GradientReducer
     private void Rebuild(int[] arrivals, BitArray usedByAny)
     {
         var regular = arrivals.Where(i => !_everUnused[i]).Select(i => _slots[i].ToItem()).ToList();
-        var trailing = _slots.Reverse().Where(slot => _everUnused[slot.Index] && (usedByAny[slot.Index] || !_options.StaticGraph)).Select(slot => slot.ToItem()).ToList();
+        var trailing = _slots.Reverse().Where(slot => _everUnused[slot.Index] && (usedByAny[slot.Index] || _learnedUse is null)).Select(slot => slot.ToItem()).ToList();
         var assignment = BucketPlanner.Assign(regular, [_options.FirstBucketBytes, _options.BucketBytes]);
         assignment.AddRange(BucketPlanner.Assign(trailing, [_options.BucketBytes]));
         BuildBuckets(assignment);
@@ -75,6 +75,16 @@ internal sealed partial class GradientReducer
         var all = new int[mine.Length * _group.Size];
         _channel.Exchange(MemoryMarshal.AsBytes(mine.AsSpan()), MemoryMarshal.AsBytes(all.AsSpan()), _options.Timeout);
         return all[..mine.Length];
+    }
+
+    /// <summary>Looks for what would leave gradients of this model out of the averaging without a word. Local, and cheap.</summary>
+    private void RequireParametersAsAtSetUp()
+    {
+        if (_unhooked is { } slot)
+            throw slot.Parameter.IsInvalid ? Replaced(slot) : HookedByAnother(slot);
+        foreach (var (name, parameter) in _frozen)
+            if (!parameter.IsInvalid && parameter.requires_grad)
+                throw Unfrozen(name);
     }
 
     /// <summary>The last forward pass was followed by no gradient: perhaps there is a reason.</summary>

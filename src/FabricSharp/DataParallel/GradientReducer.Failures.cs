@@ -92,6 +92,18 @@ internal sealed partial class GradientReducer
         new($"Rank {_group.Rank}: parameter {slot.Index} '{slot.Name}' of {ModuleName} was replaced or disposed after the model was set up for data-parallel training, so that its gradients would no longer be averaged. " +
             "module.to(…), module.cuda(), module.half() and assigning a new parameter do that. Do not move or convert the module after Setup: convert it before, or let Fabric's accelerator and precision do it.");
 
+    private InvalidOperationException HookedByAnother(ParameterSlot slot) =>
+        new($"Rank {_group.Rank}: parameter {slot.Index} '{slot.Name}' of {ModuleName} was set up for data-parallel training once more, as a part of this or another model, so that its gradients are no longer averaged here. " +
+            "Models that share parameters have to be set up as one: put them into a module that holds both. Use the model that was set up last, and dispose this one.");
+
+    private InvalidOperationException Unfrozen(string name) =>
+        new($"Rank {_group.Rank}: the parameter '{name}' of {ModuleName} was frozen when the model was set up for data-parallel training (requires_grad = false), and is not now. Its gradients would not be averaged, and the ranks' models would drift apart. " +
+            "Set the model up with everything trainable that is ever to be trained, and freeze it afterwards (that takes findUnusedParameters: true), or leave the parameter to each rank with ParametersToIgnore.");
+
+    private InvalidOperationException BrokenBefore() =>
+        new($"Rank {_group.Rank}: the last backward pass of {ModuleName} ended in an exception on every rank, so its gradients are incomplete and not averaged: a step would let the ranks' models drift apart. " +
+            "Leave the step out, take the gradients away (zero_grad), and go on with the next batch.");
+
     /// <summary>Keeps the first failure of this rank, and tells the others, who would wait for this one.</summary>
     private void Fail(Exception exception)
     {

@@ -8,6 +8,9 @@ internal sealed partial class GradientReducer
 {
     private CommunicationHook? _hook;
 
+    /// <summary>Whether a communication hook averages the gradients.</summary>
+    public bool HasCommunicationHook => _hook is not null;
+
     /// <summary>Averages through <paramref name="hook"/> from now on. Collective.</summary>
     public void Register(CommunicationHook hook)
     {

@@ -9,13 +9,15 @@ internal sealed partial class GradientReducer
 
     public int Rank => _group.Rank;
 
-    public void EnterJoin(JoinSession session)
+    /// <exception cref="InvalidOperationException">It is inside a Join already, or has failed.</exception>
+    public void RequireNoJoin()
     {
         ThrowIfFailed();
         if (_join is not null)
             throw new InvalidOperationException($"The model {ModuleName} is inside a Join already: Joins cannot be nested.");
-        _join = session;
     }
+
+    public void EnterJoin(JoinSession session) => _join = session;
 
     public void LeaveJoin() => _join = null;
 

@@ -8,7 +8,7 @@ namespace FabricSharp.DataParallel;
 /// </summary>
 internal sealed partial class GradientReducer
 {
-    /// <summary>What the first pass used on each rank; null before, and without a static graph. Ranks that had joined by then use nothing.</summary>
+    /// <summary>What the first pass in which no rank was out of data used on each rank; null before, and without a static graph.</summary>
     private BitArray[]? _learnedUse;
 
     /// <summary>What some rank uses.</summary>
@@ -39,8 +39,9 @@ internal sealed partial class GradientReducer
 
     private void Learn(ControlMessage?[] messages, BitArray usedByAny)
     {
-        _learnedUse = [.. messages.Select(message => message is { } m ? new BitArray(m.Used) : new BitArray(_slots.Length))];
+        _learnedUse = [.. Active(messages).Select(message => new BitArray(message.Used))];
         _learnedByAny = new BitArray(usedByAny);
+        _nextRebuild = 0; // now: what nobody uses leaves the buckets
     }
 
     /// <summary>At the beginning of a pass: this rank's share of what only others use is known to be nothing.</summary>
@@ -62,7 +63,9 @@ internal sealed partial class GradientReducer
     private void FinishStaticPass(PassState state)
     {
         if (state.HasFlag(PassState.Broken))
-            throw new InvalidOperationException($"the backward pass of the model {ModuleName}, whose graph was promised to be static, ended in an exception; its gradients cannot be averaged.");
+            throw new InvalidOperationException(
+                $"Rank {_group.Rank}: the backward pass of the model {ModuleName} ended in an exception. Its graph was promised to be static, so the other ranks count on its gradients: " +
+                "training cannot go on. See the exception; with findUnusedParameters: true instead of staticGraph: true a batch may fail on all ranks alike.");
         if (!state.HasFlag(PassState.Joined))
             RequireLearnedUse();
         foreach (var piece in _pieces.AsSpan(_launched))
@@ -82,7 +85,7 @@ internal sealed partial class GradientReducer
     {
         var learned = _learnedUse![_group.Rank];
         var changed = _slots.Where(slot =>
-            (slot.Firings > 0 || slot.HasLocalGradient) != learned[slot.Index] || (slot.Firings > 0 && slot.Firings != slot.ExpectedFirings)).ToList();
+            (slot.Firings > 0 || HoldsLocalGradient(slot)) != learned[slot.Index] || (slot.Firings > 0 && slot.Firings != slot.ExpectedFirings)).ToList();
         if (changed.Count > 0)
             throw ChangedGraph(changed, wasUsed: learned[changed[0].Index]);
     }

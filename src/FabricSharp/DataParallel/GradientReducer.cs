@@ -34,6 +34,12 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     /// <summary>Whether gradients are seen as they become ready; if not, <see cref="AfterBackward"/> looks for them.</summary>
     private readonly bool _usesHooks;
 
+    /// <summary>A parameter whose hook is gone; null where all are there.</summary>
+    private volatile ParameterSlot? _unhooked;
+
+    /// <summary>Parameters that were not to be trained at set-up, and are not averaged.</summary>
+    private readonly List<(string Name, Parameter Parameter)> _frozen;
+
     private List<GradientBucket> _buckets = [];
 
     /// <summary>The buckets' pieces, in the order in which they are launched.</summary>
@@ -87,6 +93,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         _scale = 1.0 / group.Size;
         var parameters = ParametersOf(module).Where(p => !ignored.Contains(p.Name)).ToList();
         _slots = [.. parameters.Where(p => p.Parameter.requires_grad).Select((p, index) => new ParameterSlot(index, p.Name, p.Parameter))];
+        _frozen = [.. parameters.Where(p => !p.Parameter.requires_grad)];
         _identities = [.. _slots.Select(slot => TensorIdentity.Of(slot.Parameter))];
         _everUnused = new BitArray(_slots.Length);
         _unused = new UnusedParameterCounter([.. _slots.Select(slot => slot.Name)]);
@@ -101,7 +108,10 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         LayOut();
         if (_usesHooks)
             foreach (var slot in _slots)
+            {
                 GradientHooks.Register(slot.Parameter, this, slot.Index);
+                slot.IsHooked = true;
+            }
     }
 
     /// <summary>Which parameters went unused so far.</summary>
@@ -145,6 +155,9 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         if (_passActive)
             FinishPass(PassState.Broken); // the last backward pass threw
         ThrowIfFailed();
+        RequireParametersAsAtSetUp();
+        SuspectGradients();
+        _isBackwardKnown = false;
         _synchronizes = RequiresSynchronization;
         if (!_synchronizes)
             return;
@@ -153,7 +166,6 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         var root = _join?.AnnounceForward(this) ?? 0;
         _forwardPasses++;
         _awaitsBackward = true;
-        _isBackwardKnown = false;
         _hadGradient = !_usesHooks && _slots.Any(_accessor.HasGradient);
         _clock.ForwardBegins();
         BroadcastBuffers(root);
@@ -168,6 +180,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
 
     /// <summary>To be called before an optimizer steps on these parameters. Collective where this rank took no part in the last backward pass.</summary>
     /// <exception cref="UnfinishedReductionException">The last backward pass left parameters without a gradient.</exception>
+    /// <exception cref="InvalidOperationException">The last backward pass ended in an exception.</exception>
     public void BeforeStep()
     {
         if (_passActive)
@@ -175,6 +188,8 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         else if (_awaitsBackward && _failure is null)
             FinishWithoutGradient();
         ThrowIfFailed();
+        if (_wasBroken)
+            throw BrokenBefore();
     }
 
     /// <summary>No gradient arrived here: this rank contributes zeros.</summary>
@@ -182,7 +197,17 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     {
         if (!_usesHooks && !_isBackwardKnown && !_hadGradient && _slots.Any(_accessor.HasGradient))
             Fail(BackwardUnknown());
+        SuspectGradients();
         FinishPass(PassState.Regular);
+    }
+
+    /// <summary>Without hooks nobody tells of a plain <c>loss.backward()</c>: gradients that it may have added to are not taken for averaged.</summary>
+    private void SuspectGradients()
+    {
+        if (_usesHooks || _isBackwardKnown || _learnedUse is not null)
+            return;
+        foreach (var slot in _slots)
+            slot.HasLocalGradient |= !slot.Parameter.IsInvalid && _accessor.HasGradient(slot);
     }
 
     public void ThrowIfFailed()
@@ -204,7 +229,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
             return;
         _disposed = true;
         if (_usesHooks)
-            foreach (var slot in _slots.Where(slot => !slot.Parameter.IsInvalid))
+            foreach (var slot in _slots.Where(slot => slot.IsHooked && !slot.Parameter.IsInvalid)) // another reducer's hook stays
                 GradientHooks.Clear(slot.Parameter);
         _channel.Dispose();
         foreach (var slot in _slots)

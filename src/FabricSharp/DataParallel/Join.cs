@@ -19,7 +19,7 @@ public static class Join
     /// <value>Default true.</value>
     /// </param>
     /// <exception cref="InvalidOperationException">A rank was out of data, and that was to end all.</exception>
-    /// <exception cref="ArgumentException">No model, or one twice.</exception>
+    /// <exception cref="ArgumentException">No model, or one twice; or the ranks that still train were to be the divisor of a model with a communication hook.</exception>
     public static void Run(IReadOnlyList<IDistributedDataParallel> models, Action body, bool throwOnEarlyTermination = false, bool divideByInitialWorldSize = true)
     {
         ArgumentNullException.ThrowIfNull(models);
@@ -33,6 +33,10 @@ public static class Join
             throw new ArgumentException("The join context manager requires at least one joinable: pass the data-parallel models that the loop trains.", nameof(reducers));
         if (reducers.Distinct().Count() != reducers.Count)
             throw new ArgumentException("A model was passed twice to Join.", nameof(reducers));
+        if (!divideByInitialWorldSize && reducers.FirstOrDefault(reducer => reducer.HasCommunicationHook) is { } hooked)
+            throw new ArgumentException(
+                $"Join(divideByInitialWorldSize: false): the model {hooked.ModuleName} has a communication hook, which does its own division by the number of all ranks. Use divideByInitialWorldSize: true, or no hook.",
+                nameof(divideByInitialWorldSize));
         var session = new JoinSession(reducers, throwOnEarlyTermination, divideByInitialWorldSize);
         try
         {

@@ -24,6 +24,8 @@ internal sealed class JoinSession : IDisposable
         _dividesByAll = dividesByAll;
         _active = [.. Enumerable.Range(0, WorldSize)];
         foreach (var reducer in reducers)
+            reducer.RequireNoJoin();
+        foreach (var reducer in reducers)
             reducer.EnterJoin(this);
     }
 

@@ -62,7 +62,10 @@ internal sealed class ParameterSlot
     /// <summary>How often the hook has fired in this backward pass.</summary>
     public int Firings { get; set; }
 
-    /// <summary>Whether a pass without synchronisation gave the parameter a gradient that was not averaged yet.</summary>
+    /// <summary>Whether the reducer hears of the parameter's gradients from libtorch.</summary>
+    public bool IsHooked { get; set; }
+
+    /// <summary>Whether a pass without synchronisation, or one that ended in an exception, gave the parameter a gradient that was not averaged yet.</summary>
     public bool HasLocalGradient { get; set; }
 
     /// <summary>Where the gradient lies when it is averaged.</summary>

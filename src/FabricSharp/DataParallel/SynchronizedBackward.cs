@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using FabricSharp.Interop.LibTorch;
 using static TorchSharp.torch;
 
@@ -10,6 +11,9 @@ internal sealed class SynchronizedBackward
 
     /// <summary>What gradients are best born in; null when the reducers have changed.</summary>
     private ITensorMemory[]? _memories;
+
+    /// <summary>Whether a backward pass is running. One that it starts itself (recomputation) is a part of it.</summary>
+    private bool _isRunning;
 
     public IReadOnlyList<GradientReducer> Reducers => _reducers;
 
@@ -28,6 +32,32 @@ internal sealed class SynchronizedBackward
     /// <summary>Runs the backward pass of <paramref name="loss"/>; the gradients are averaged when it returns. Collective.</summary>
     public void Run(Tensor loss, bool retainGraph)
     {
+        if (_isRunning)
+        {
+            loss.backward(retain_graph: retainGraph);
+            return;
+        }
+
+        _isRunning = true;
+        try
+        {
+            RunOutermost(loss, retainGraph);
+        }
+        finally
+        {
+            _isRunning = false;
+        }
+    }
+
+    public void Dispose()
+    {
+        _reducers.ForEach(reducer => reducer.Dispose());
+        _reducers.Clear();
+        _memories = null;
+    }
+
+    private void RunOutermost(Tensor loss, bool retainGraph)
+    {
         foreach (var reducer in _reducers)
             reducer.BeforeBackward();
         using var serving = CpuAllocator.Serve(_memories ??= [.. _reducers.Select(reducer => reducer.GradientMemory).OfType<ITensorMemory>()]);
@@ -42,14 +72,25 @@ internal sealed class SynchronizedBackward
             throw;
         }
 
-        foreach (var reducer in _reducers)
-            reducer.AfterBackward();
+        AfterBackward();
     }
 
-    public void Dispose()
+    /// <summary>Tells every reducer, also when one has failed: the others would take this backward pass for unfinished.</summary>
+    private void AfterBackward()
     {
-        _reducers.ForEach(reducer => reducer.Dispose());
-        _reducers.Clear();
-        _memories = null;
+        var failure = default(ExceptionDispatchInfo);
+        foreach (var reducer in _reducers)
+        {
+            try
+            {
+                reducer.AfterBackward();
+            }
+            catch (Exception e)
+            {
+                failure ??= ExceptionDispatchInfo.Capture(e);
+            }
+        }
+
+        failure?.Throw();
     }
 }

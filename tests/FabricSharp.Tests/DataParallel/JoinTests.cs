@@ -97,6 +97,60 @@ public class JoinTests
         group.Barrier().Wait();
     });
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Join_WithACommunicationHook_EndsWithEqualModels(bool staticGraph) => GroupOfThreads.Run("shm", 2, group =>
+    {
+        var net = nn.Linear(2, 1);
+        using var model = new DistributedDataParallel<Tensor, Tensor>(net, group, new DDPOptions { StaticGraph = staticGraph, CommunicationHook = CommunicationHook.AllReduce });
+        model.Join(() =>
+        {
+            for (var step = 0; step < 2 + group.Rank; step++)
+            {
+                net.zero_grad();
+                model.Backward(model.call(ones(1, 2)).sum());
+                model.EnsureReduced();
+                Assert.True(net.weight!.grad!.eq(step == 2 ? 0.5 : 1).all().item<bool>(), $"step {step}: {net.weight.grad.str()}");
+            }
+        });
+        RequireEqual(net, group);
+        group.Barrier().Wait();
+    });
+
+    [Fact]
+    public void Join_DivisorOfTheRanksThatTrain_IsRefusedWithACommunicationHook() => Run(1, new DDPOptions { CommunicationHook = CommunicationHook.AllReduce }, (model, _, _) =>
+    {
+        Assert.Contains("divideByInitialWorldSize: true", Assert.Throws<ArgumentException>(() => model.Join(() => { }, divideByInitialWorldSize: false)).Message);
+        model.Join(() => { });
+    });
+
+    [Fact]
+    public void Join_RankWithoutABatchAtFirst_TrainsInTheNextWithAStaticGraph() => Run(2, new DDPOptions { StaticGraph = true }, (model, net, group) =>
+    {
+        for (var epoch = 0; epoch < 2; epoch++)
+            model.Join(() =>
+            {
+                for (var step = 0; step < (epoch == 0 ? group.Rank * 2 : 3); step++)
+                {
+                    net.zero_grad();
+                    model.Backward(model.call(ones(1, 2)).sum());
+                    model.EnsureReduced();
+                    Assert.True(net.weight!.grad!.eq(epoch == 0 ? 0.5 : 1).all().item<bool>(), net.weight.grad.str());
+                }
+            });
+        RequireEqual(net, group);
+    });
+
+    [Fact]
+    public void Join_RefusedForOneModel_LeavesTheOthersAlone() => GroupOfThreads.Run("shm", 1, group =>
+    {
+        using var outer = new DistributedDataParallel<Tensor, Tensor>(nn.Linear(2, 1), group);
+        using var inner = new DistributedDataParallel<Tensor, Tensor>(nn.Linear(2, 1), group);
+        outer.Join(() => Assert.Throws<InvalidOperationException>(() => Join.Run([inner, outer], () => { })));
+        inner.Join(() => { });
+    });
+
     [Fact]
     public void Join_ThrowOnEarlyTermination_EndsAllRanks()
     {

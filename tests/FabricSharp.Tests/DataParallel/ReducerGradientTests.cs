@@ -188,8 +188,20 @@ public class ReducerGradientTests
             Assert.True(replica.Reducer.Owns(replica.Module.BranchA.bias!));
         });
 
-    [Fact]
-    public void Steps_Many_LeaveNoTensors() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    public static TheoryData<string, string> WaysOfAveraging => new()
+    {
+        { "ab", "find unused" },
+        { "ab", "copies" },
+        { "ab", "without hooks" },
+        { "ab", "communication hook" },
+        { "abc", "static" },
+        { "abc", "static, communication hook" },
+        { "abc", "PowerSGD" },
+    };
+
+    [Theory]
+    [MemberData(nameof(WaysOfAveraging))]
+    public void Steps_Many_LeaveNoTensors(string everyOther, string way) => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
     {
         long before = 0;
         for (var step = 0; step < 120; step++)
@@ -197,7 +209,10 @@ public class ReducerGradientTests
             using (NewDisposeScope())
             {
                 replica.ZeroGradients();
-                replica.Pass(Branchy.Loss(step % 2 == 0 ? "ab" : "abc", replica.Rank, step));
+                replica.Reducer.RequiresSynchronization = false;
+                replica.Pass(Branchy.Loss("a", replica.Rank, step));
+                replica.Reducer.RequiresSynchronization = true;
+                replica.Pass(Branchy.Loss(step % 2 == 0 ? everyOther : "abc", replica.Rank, step));
                 replica.Reducer.BeforeStep();
             }
 
@@ -209,7 +224,14 @@ public class ReducerGradientTests
 
         if (replica.Rank == 0)
             Assert.InRange(Tensor.TotalCount - before, long.MinValue, 20);
-    }, new DDPOptions { FindUnusedParameters = true });
+    }, new DDPOptions
+    {
+        FindUnusedParameters = !way.StartsWith("static", StringComparison.Ordinal),
+        StaticGraph = way.StartsWith("static", StringComparison.Ordinal),
+        GradientAsBucketView = way != "copies",
+        UsesGradientHooks = way != "without hooks",
+        CommunicationHook = way == "PowerSGD" ? new PowerSgdHook(minCompressionRate: 0.1, startIteration: 2) : way.EndsWith("communication hook", StringComparison.Ordinal) ? CommunicationHook.AllReduce : null,
+    });
 
     private static void Run(int ranks, Func<nn.Module> make, Action<Replica<nn.Module>> body, DDPOptions? options = null) => Replica<nn.Module>.Run(ranks, make, body, options);
 

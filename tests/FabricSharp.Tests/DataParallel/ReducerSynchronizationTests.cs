@@ -1,6 +1,7 @@
 using FabricSharp.Collectives;
 using FabricSharp.DataParallel;
 using TorchSharp.Modules;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.DataParallel;
@@ -109,6 +110,113 @@ public class ReducerSynchronizationTests
         replica.RequireGradients(expected);
     });
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Backward_ThatThrowsOnAllRanks_LeavesGradientsThatTheNextPassAverages(bool views) => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        var branch = replica.Module.BranchA;
+        Fail(replica);
+        Assert.NotNull(branch.weight!.grad);
+        replica.Pass(m => m.Trunk.weight!.sum() * (replica.Rank + 1));
+        replica.Reducer.BeforeStep();
+        RequireSame(replica, branch.weight.grad!);
+        RequireSame(replica, branch.bias!.grad!);
+    }, new DDPOptions { FindUnusedParameters = true, GradientAsBucketView = views });
+
+    [Fact]
+    public void Backward_FailureOfOneModel_LeavesTheOthersInOrder()
+    {
+        Assert.SkipUnless(FabricSharp.Interop.LibTorch.GradientHooks.IsSupported, "Without hooks a plain backward pass is not seen.");
+        Collectives.GroupOfThreads.Run("shm", 2, group =>
+        {
+            using var first = new Replica<Branchy>(new Branchy(), group);
+            using var second = new Replica<Branchy>(new Branchy(), group);
+            var backward = new SynchronizedBackward();
+            backward.Add(first.Reducer);
+            backward.Add(second.Reducer);
+            first.Reducer.BeforeForward();
+            var changed = first.Module.Trunk.weight!.exp();
+            var loss = changed.sum() + first.Module.BranchA.call(ones(1, 4)).sum();
+            if (group.Rank == 1)
+                changed.add_(1);
+            Assert.ThrowsAny<Exception>(() => backward.Run(loss, retainGraph: false));
+            second.Reducer.BeforeForward();
+            var value = second.Module.parameters().Select(p => p.sum()).Aggregate((x, y) => x + y) * (group.Rank + 1);
+            value.backward(); // finished by libtorch's callback
+            second.Reducer.BeforeStep();
+            Assert.All(second.Module.parameters(), p => Assert.True(p.grad!.eq(1.5).all().item<bool>(), p.grad!.str()));
+            group.Barrier().Wait();
+        });
+    }
+
+    [Fact]
+    public void Step_AfterABackwardPassThatThrewOnAllRanks_IsRefused() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        Fail(replica);
+        Assert.Contains("ended in an exception", Assert.Throws<InvalidOperationException>(replica.Reducer.BeforeStep).Message);
+        replica.ZeroGradients();
+        replica.Pass(Branchy.Loss("abc", replica.Rank));
+        replica.Reducer.BeforeStep();
+    });
+
+    [Fact]
+    public void NoSync_GradientsThrownAway_DoNotCountAsUse() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        replica.Reducer.RequiresSynchronization = false;
+        replica.Pass(Branchy.Loss("abc", replica.Rank));
+        replica.Reducer.RequiresSynchronization = true;
+        replica.ZeroGradients();
+        replica.Pass(m => m.Trunk.weight!.sum());
+        replica.Reducer.BeforeStep();
+        Assert.Null(replica.Module.BranchA.weight!.grad);
+    }, new DDPOptions { FindUnusedParameters = true });
+
+    [Fact]
+    public void Forward_ParameterUnfrozenAfterSetUp_SaysSo() => Replica<Branchy>.Run(
+        2,
+        () =>
+        {
+            var net = new Branchy();
+            net.Trunk.weight!.requires_grad = false;
+            return net;
+        },
+        replica =>
+        {
+            replica.Pass(Branchy.Loss("abc", replica.Rank));
+            replica.Module.Trunk.weight!.requires_grad = true;
+            var failure = Assert.Throws<InvalidOperationException>(() => replica.Pass(Branchy.Loss("abc", replica.Rank, 1)));
+            Assert.Contains("trunk.weight", failure.Message);
+            replica.Module.Trunk.weight!.requires_grad = false;
+            replica.Pass(Branchy.Loss("abc", replica.Rank, 1));
+        });
+
+    [Fact]
+    public void Dispose_OfAnEarlierReducer_LeavesTheLaterOneAtWork() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        replica.Pass(Branchy.Loss("a", replica.Rank));
+        Assert.Throws<UnfinishedReductionException>(replica.Reducer.BeforeForward);
+        replica.ZeroGradients();
+        using var again = new Replica<Branchy>(replica.Module, replica.Group, new DDPOptions { FindUnusedParameters = true });
+        replica.Reducer.Dispose();
+        var losses = Enumerable.Range(0, 2).Select(rank => Branchy.Loss("a", rank)).ToList();
+        var expected = again.Expected(losses);
+        again.ZeroGradients();
+        again.Pass(losses[again.Rank]);
+        again.RequireGradients(expected);
+    });
+
+    [Fact]
+    public void Forward_ParameterOfTwoModels_SaysSo()
+    {
+        Assert.SkipUnless(FabricSharp.Interop.LibTorch.GradientHooks.IsSupported, "Without hooks each reducer looks for gradients itself.");
+        Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+        {
+            using var other = new Replica<Branchy>(replica.Module, replica.Group, FindUnused);
+            Assert.Contains("trunk.weight", Assert.Throws<InvalidOperationException>(replica.Reducer.BeforeForward).Message);
+        }, FindUnused);
+    }
+
     [Fact]
     public void Backward_ThatThrowsOnOneRank_IsAnErrorOnAll()
     {
@@ -176,12 +284,19 @@ public class ReducerSynchronizationTests
         };
     }
 
+    private static void RequireSame(Replica<Branchy> replica, Tensor gradient)
+    {
+        var all = zeros([replica.Group.Size, .. gradient.shape]);
+        replica.Group.AllGather(all, gradient.clone()).Wait();
+        Assert.True(all[0].Equals(all[1]), all.str());
+    }
+
     /// <summary>A backward pass that throws after the gradients of one branch have come: a tensor that it needs was changed.</summary>
     private static void Fail(Replica<Branchy> replica)
     {
         replica.Reducer.BeforeForward();
         var changed = replica.Module.Trunk.weight!.exp();
-        var loss = changed.sum() + replica.Module.BranchA.call(ones(1, 4)).sum();
+        var loss = changed.sum() + replica.Module.BranchA.call(full([1, 4], replica.Rank + 1.0)).sum() * (replica.Rank + 1);
         changed.add_(1);
         replica.Reducer.BeforeBackward();
         Assert.ThrowsAny<System.Runtime.InteropServices.ExternalException>(() => loss.backward());

@@ -17,6 +17,12 @@ internal interface IGradientHookTarget
 
     /// <summary>The backward pass in which <see cref="GradientHooks.QueueBackwardEnd"/> was called is over.</summary>
     void OnBackwardEnd();
+
+    /// <summary>The hook is gone: taken away, replaced by another target's, or its parameter is no more. On any thread.</summary>
+    /// <param name="index">The number given at registration.</param>
+    void OnHookRemoved(int index)
+    {
+    }
 }
 
 /// <summary>
@@ -128,7 +134,9 @@ internal static unsafe class GradientHooks
     [UnmanagedCallersOnly]
     private static void DeletingDestructor(NativeHook* hook)
     {
-        GCHandle.FromIntPtr(hook->Target).Free();
+        var target = GCHandle.FromIntPtr(hook->Target);
+        ((IGradientHookTarget)target.Target!).OnHookRemoved((int)hook->Index);
+        target.Free();
         NativeMemory.Free(hook);
     }
 
