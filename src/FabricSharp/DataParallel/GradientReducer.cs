@@ -166,7 +166,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         var root = _join?.AnnounceForward(this) ?? 0;
         _forwardPasses++;
         _awaitsBackward = true;
-        _hadGradient = !_usesHooks && _slots.Any(_accessor.HasGradient);
+        _hadGradient = !_usesHooks && _slots.Any(slot => !slot.Parameter.IsInvalid && _accessor.HasGradient(slot));
         _clock.ForwardBegins();
         BroadcastBuffers(root);
     }
@@ -195,7 +195,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     /// <summary>No gradient arrived here: this rank contributes zeros.</summary>
     private void FinishWithoutGradient()
     {
-        if (!_usesHooks && !_isBackwardKnown && !_hadGradient && _slots.Any(_accessor.HasGradient))
+        if (!_usesHooks && !_isBackwardKnown && !_hadGradient && _slots.Any(slot => !slot.Parameter.IsInvalid && _accessor.HasGradient(slot)))
             Fail(BackwardUnknown());
         SuspectGradients();
         FinishPass(PassState.Regular);

@@ -44,7 +44,7 @@ internal sealed class Replica<TModule> : IDisposable
             TModule module;
             lock (GateOfMaking.Lock)
                 module = make();
-            using var replica = new Replica<TModule>(module, group, options is null ? null : options with { CommunicationHook = options.CommunicationHook?.ForAnotherRank() });
+            using var replica = new Replica<TModule>(module, group, options);
             body(replica);
             group.Barrier().Wait();
         });
