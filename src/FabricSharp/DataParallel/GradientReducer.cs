@@ -1,6 +1,7 @@
 using System.Collections;
 using FabricSharp.Collectives;
 using FabricSharp.Interop.LibTorch;
+using FabricSharp.Tracing;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -97,6 +98,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
             throw new InvalidOperationException("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient. Use the module as it is, without `Setup` (`fabric.ToDevice(module)` moves it), or set `requires_grad` of what is to be trained first.");
         _replicas.BroadcastAll(root: 0);
         _channel = group.CreateGradientChannel(module.GetName(), Math.Max(ControlMessage.SizeFor(_slots.Length), _slots.Length * sizeof(int)));
+        _trace = BeginTrace();
         LayOut();
         if (_usesHooks)
             foreach (var slot in _slots)
@@ -155,14 +157,17 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         _isBackwardKnown = false;
         _hadGradient = !_usesHooks && _slots.Any(_accessor.HasGradient);
         _clock.ForwardBegins();
+        _trace?.ForwardBegins();
         BroadcastBuffers(root);
     }
 
     /// <summary>To be called after each forward pass of the model. Local.</summary>
     public void AfterForward()
     {
-        if (_awaitsBackward)
-            _clock.ForwardEnds();
+        if (!_awaitsBackward)
+            return;
+        _clock.ForwardEnds();
+        _trace?.Mark(StepMoment.ForwardEnd);
     }
 
     /// <summary>To be called before an optimizer steps on these parameters. Collective where this rank took no part in the last backward pass.</summary>
@@ -202,6 +207,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         if (_disposed)
             return;
         _disposed = true;
+        _trace?.Close();
         if (_usesHooks)
             foreach (var slot in _slots.Where(slot => !slot.Parameter.IsInvalid))
                 GradientHooks.Clear(slot.Parameter);
@@ -223,6 +229,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         ("gradientAsBucketView", _options.GradientAsBucketView.ToString()),
         ("broadcastBuffers", _options.BroadcastBuffers.ToString()),
         ("gradient hooks", _usesHooks ? "available" : "not available"),
+        ("trace", _options.TraceFolder is null ? "off" : "on"),
     ];
 
     private void BroadcastBuffers(int root)
@@ -232,6 +239,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         using var gradientsOff = no_grad();
         var works = _buffers.Select(buffer => _group.Broadcast(buffer.Buffer, root)).ToList();
         works.ForEach(work => work.Wait());
+        _trace?.Mark(StepMoment.BuffersEnd);
     }
 
     /// <summary>Every parameter with its full dotted name, once.</summary>

@@ -73,6 +73,10 @@ public sealed class DDPStrategy : Strategy
     /// <value>Default null: the plain all-reduce.</value>
     public CommunicationHook? CommunicationHook { get; init; }
 
+    /// <summary>A folder for a time line of the training; see <see cref="DDPOptions.Trace"/>.</summary>
+    /// <value>Default null: what the environment variable <c>FABRIC_TRACE</c> says, else nothing is recorded.</value>
+    public string? Trace { get; init; }
+
     /// <summary>The back end of the process group: one of <see cref="ProcessGroup.Backends"/>.</summary>
     /// <value>Default null: <c>shm</c>.</value>
     public string? ProcessGroupBackend { get; init; }
@@ -114,6 +118,7 @@ public sealed class DDPStrategy : Strategy
     {
         ParametersToIgnore = ParametersToIgnore,
         CommunicationHook = CommunicationHook?.ForAnotherRank(),
+        Trace = Trace,
     };
 
     internal override void Connect(Store store, int rank, int worldSize) =>
@@ -147,6 +152,7 @@ public sealed class DDPStrategy : Strategy
         BucketCapMb = BucketCapMb,
         ParametersToIgnore = ParametersToIgnore,
         CommunicationHook = CommunicationHook,
+        Trace = Trace,
     };
 
     /// <summary>A module whose gradients are averaged.</summary>
