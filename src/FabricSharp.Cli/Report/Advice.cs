@@ -43,7 +43,7 @@ internal static class Advisor
     {
         if (model.WorldSize == 1 || model.Steady.Count < FewestSteps)
             return null;
-        var period = model.Steady.Average(step => step.Period);
+        var period = model.Period;
         var exposed = model.Steady.Average(step => step.Ranks.Average(rank => rank.Exposed - step.WaitForOthers(rank)));
         if (exposed < ExposedShare * period)
             return null;
@@ -113,7 +113,7 @@ internal static class Advisor
     {
         if (model.Model.BroadcastBuffers == 0 || model.Steady.Count < FewestSteps)
             return null;
-        var period = model.Steady.Average(step => step.Period);
+        var period = model.Period;
         var cost = model.Mean(rank => rank.Buffers);
         if (cost < BuffersShare * period)
             return null;
@@ -128,7 +128,7 @@ internal static class Advisor
         var steps = model.Model.Totals.Steps;
         if (model.Model.StaticGraph || model.Model.CommunicationHook is not null || model.WorldSize == 1 || steps < StepsWithoutChange || model.Steady.Count < FewestSteps || model.Models.Any(rank => !rank.Totals.IsUseConstant))
             return null;
-        var period = model.Steady.Average(step => step.Period);
+        var period = model.Period;
         var cost = model.Steady.Average(step => step.ExchangeCost);
         if (cost < ExchangeShare * period)
             return null;
@@ -143,12 +143,12 @@ internal static class Advisor
         var steps = model.Steady.Where(step => step.Previous is not null).ToList();
         if (steps.Count < FewestSteps)
             return null;
-        var (period, between) = (steps.Average(step => step.Period), steps.Average(step => step.Between));
+        var (period, between) = (model.Period, steps.Select(step => step.Between).Order().ElementAt(steps.Count / 2));
         if (between < BetweenShare * period)
             return null;
         return new Advice(
             "Much time passes between steps",
-            $"{Text.Duration(between)} of each step of {Text.Duration(period)} ({Text.Percent(between / period)}) lie between the averaged gradients and the next forward pass: the optimizer, the data, logging, passes that are not synchronised.",
+            $"{Text.Duration(between)} of each step of {Text.Duration(period)} ({Text.Percent(between / period)}) lie between the averaged gradients and the next forward pass (median): the optimizer, the data, logging, passes that are not synchronised.",
             "Batches can be made ahead (FabricDataLoader.Prefetch); log and evaluate less often.");
     }
 

@@ -44,6 +44,9 @@ internal sealed class ModelTimeline
     /// <summary>How far times of different ranks can be off.</summary>
     public long ClockUncertainty => Ranks.Max(rank => rank.Clock.UncertaintyNs);
 
+    /// <summary>The median length of a step: a long evaluation now and then does not count.</summary>
+    public double Period => Typical?.Period ?? 0;
+
     /// <summary>A step of median length.</summary>
     public RunStep? Typical => Steady.OrderBy(step => step.Period).ElementAtOrDefault(Steady.Count / 2);
 

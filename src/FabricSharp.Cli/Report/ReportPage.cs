@@ -40,11 +40,11 @@ internal static class ReportPage
     private static IEnumerable<Html> Tiles(ModelTimeline model)
     {
         var totals = model.Model.Totals;
-        var period = model.Steady.Average(step => step.Period);
+        var period = model.Period;
         var (communication, overlap) = (model.Mean(rank => rank.Communication), model.Mean(rank => rank.Overlap));
         var waiting = model.Steady.Average(step => step.Ranks.Average(step.WaitForOthers));
         var exposed = model.Mean(rank => rank.Exposed) - waiting;
-        yield return Tile("Step", Text.Duration(period), $"{Text.Number(1e9 / Math.Max(1, period))} a second, {Text.Count(totals.Steps)} in all");
+        yield return Tile("Step", Text.Duration(period), $"median; {Text.Count(totals.Steps)} in all");
         yield return Tile("Communication", Text.Duration(communication), $"{Text.Percent(communication > 0 ? overlap / communication : 0)} hidden by the backward pass");
         yield return Tile("Exposed", Text.Duration(exposed), $"{Text.Percent(exposed / Math.Max(1, period))} of the step");
         yield return Tile("Waiting for later ranks", Text.Duration(waiting), $"{Text.Percent(waiting / Math.Max(1, period))} of the step");

@@ -8,7 +8,7 @@ internal static class StepLengths
     private const int Width = 1000, Height = 240;
 
     /// <summary>Slower steps are cut off, so that one does not flatten all others.</summary>
-    private const double ShownShare = 0.98;
+    private const double ShownShare = 0.98, MostMedians = 3;
 
     public static Html Of(ModelTimeline model)
     {
@@ -22,7 +22,7 @@ internal static class StepLengths
             ("between", step => step.Between),
         };
         var lengths = steps.Select(step => parts.Sum(part => part.Value(step))).Order().ToList();
-        var top = Math.Max(1, 1.1 * lengths[(int)(ShownShare * (lengths.Count - 1))]);
+        var top = Math.Max(1, 1.1 * Math.Min(lengths[(int)(ShownShare * (lengths.Count - 1))], MostMedians * lengths[lengths.Count / 2]));
         var below = new double[steps.Count];
         var areas = new List<Html>();
         foreach (var (kind, value) in parts)

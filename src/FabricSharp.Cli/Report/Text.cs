@@ -22,7 +22,7 @@ internal static class Text
         _ => bytes.ToString("0", CultureInfo.InvariantCulture) + " B",
     };
 
-    public static string Percent(double share) => (100 * share).ToString(Math.Abs(share) < 0.0995 ? "0.0" : "0", CultureInfo.InvariantCulture) + " %";
+    public static string Percent(double share) => share == 0 ? "0 %" : (100 * share).ToString(Math.Abs(share) < 0.0995 ? "0.0" : "0", CultureInfo.InvariantCulture) + " %";
 
     /// <summary>About three significant digits.</summary>
     public static string Number(double value) => Math.Abs(value) switch
