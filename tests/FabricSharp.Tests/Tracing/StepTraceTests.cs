@@ -148,8 +148,10 @@ public sealed class StepTraceTests : IDisposable
         var recorder = new TraceRecorder(_folder["taken"], 0, 1, "shm", (mine, all) => mine.CopyTo(all));
         var trace = recorder.Begin(Model());
         Step(trace, launch: []);
+        Assert.False(recorder.TrySave(TimeSpan.FromSeconds(5)));
         trace.Close();
-        Assert.False(recorder.TrySave(TimeSpan.Zero) && File.Exists(recorder.Path));
+        Step(trace, launch: []); // training goes on
+        Assert.Equal(2, trace.Snapshot(withOpen: false).Totals.Steps);
     }
 
     private static TracedModel Model() => new()
