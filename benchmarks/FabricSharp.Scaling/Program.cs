@@ -19,8 +19,9 @@ var sizes = new Option<long[]>("--sizes") { DefaultValueFactory = _ => AllReduce
 
 var backends = new Option<string[]>("--backends") { DefaultValueFactory = _ => ["shm"], Description = "Of: shm, mpi (under mpirun).", AllowMultipleArgumentsPerToken = true };
 
-var ddp = new Command("ddp", "A training step: independent copies, DDP, DDP with findUnusedParameters.") { ranks, only, rounds, cap };
-ddp.SetAction(result => StepBenchmark.Run(result.GetValue(ranks), result.GetValue(only)!, result.GetValue(rounds), result.GetValue(cap)));
+var trace = new Option<bool>("--trace") { Description = "Also measure DDP that records a time line." };
+var ddp = new Command("ddp", "A training step: independent copies, DDP, DDP with findUnusedParameters.") { ranks, only, rounds, cap, trace };
+ddp.SetAction(result => StepBenchmark.Run(result.GetValue(ranks), result.GetValue(only)!, result.GetValue(rounds), result.GetValue(cap), result.GetValue(trace)));
 var allReduce = new Command("all-reduce", "All-reduce of float32 by size.") { ranks, sizes, backends };
 allReduce.SetAction(result => AllReduceBenchmark.Run(result.GetValue(ranks), result.GetValue(sizes)!, result.GetValue(backends)!));
 var start = new Command("start", "From the start of the process to the end of the first step.") { ranks };

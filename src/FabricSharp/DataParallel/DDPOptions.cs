@@ -50,6 +50,16 @@ public sealed record DDPOptions
     /// <summary>What averages the gradients of a bucket in place of the plain all-reduce; null for that. See <see cref="DataParallel.CommunicationHook"/>.</summary>
     public CommunicationHook? CommunicationHook { get; init; }
 
+    /// <summary>
+    /// A folder for a time line of the training: each rank writes a file that <c>fabric report</c> makes a page and a trace of. The last 256 steps are
+    /// kept in full, sums of all. On every rank, or on none. <c>~</c> and <c>$VARIABLES</c> are replaced.
+    /// </summary>
+    /// <value>Default null: what the environment variable <c>FABRIC_TRACE</c> says, else nothing is recorded.</value>
+    public string? Trace { get; init; }
+
+    /// <summary>The folder that is chosen, by whichever way.</summary>
+    internal string? TraceFolder => Tracing.TraceRecorder.FolderOf(Trace);
+
     /// <summary>Whether gradients are averaged while the backward pass runs, where that is possible.</summary>
     internal bool UsesGradientHooks { get; init; } = true;
 
@@ -73,6 +83,8 @@ public sealed record DDPOptions
             problems.Add($"Timeout = {Timeout} must be positive (default: the process group's).");
         if (ParametersToIgnore is null || ParametersToIgnore.Any(string.IsNullOrWhiteSpace))
             problems.Add("ParametersToIgnore must hold full dotted names of parameters or buffers.");
+        if (Trace is not null && string.IsNullOrWhiteSpace(Trace))
+            problems.Add("Trace must name a folder (default null: no time line is recorded).");
         if (problems.Count > 0)
             throw new ArgumentException("DDP options: " + string.Join(" ", problems));
     }

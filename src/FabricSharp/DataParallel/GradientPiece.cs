@@ -19,8 +19,14 @@ internal sealed class GradientPiece
 
     public ParameterSlot[] Slots { get; }
 
+    /// <summary>The place in the order of launches.</summary>
+    public int Number { get; set; }
+
     /// <summary>Parameters whose gradient is still to come in this pass.</summary>
     public int Pending { get; private set; }
+
+    /// <summary>Whether what was launched is averaged. Does not wait.</summary>
+    public bool IsDone => _reductions.TrueForAll(work => work.IsCompleted);
 
     public void Reset()
     {

@@ -1,5 +1,6 @@
 using System.Collections;
 using FabricSharp.Interop.LibTorch;
+using FabricSharp.Tracing;
 using static TorchSharp.torch;
 
 namespace FabricSharp.DataParallel;
@@ -28,6 +29,8 @@ internal sealed partial class GradientReducer
         _isEndKnown = true;
         _isBackwardKnown = true;
         _clock.BackwardBegins();
+        if (_awaitsBackward)
+            _trace?.Mark(StepMoment.BackwardBegin);
         if (!_usesHooks && _failure is null)
             PutGradientsAside();
     }
@@ -109,9 +112,13 @@ internal sealed partial class GradientReducer
         if (_hook is not null)
             return;
         slot.Piece.MarkReady();
+        if (slot.Piece.Pending == 0)
+            _trace?.Ready(slot.Piece.Number);
         LaunchReadyPieces();
         if (_launched > 0)
             _channel.Progress();
+        if (_trace is not null)
+            LookForDonePieces();
     }
 
     private void BeginPass()
@@ -120,6 +127,7 @@ internal sealed partial class GradientReducer
             return;
         _passActive = true;
         _clock.BackwardBegins();
+        _trace?.Mark(StepMoment.BackwardBegin);
         if (_usesHooks && !_isEndKnown)
             GradientHooks.QueueBackwardEnd(this);
         if (_hook is null)
@@ -149,7 +157,14 @@ internal sealed partial class GradientReducer
         if (_launched < _pieces.Length && _pieces[_launched].Pending == 0)
             _clock.CommunicationBegins();
         while (_launched < _pieces.Length && _pieces[_launched].Pending == 0)
-            BytesSent += _pieces[_launched++].LaunchAll(Reduction);
+            Launch(_pieces[_launched++]);
+    }
+
+    private void Launch(GradientPiece piece)
+    {
+        var sent = piece.LaunchAll(Reduction);
+        BytesSent += sent;
+        _trace?.Launched(piece.Number, sent);
     }
 
     /// <summary>
@@ -163,6 +178,7 @@ internal sealed partial class GradientReducer
         try
         {
             _clock.BackwardEnds();
+            _trace?.Mark(StepMoment.BackwardEnd);
             if (!state.HasFlag(PassState.Joined))
                 _join?.AnnouncePass(this);
             if (_learnedUse is not null && _hook is null)
@@ -170,6 +186,7 @@ internal sealed partial class GradientReducer
             else
                 FinishExchangedPass(state);
             _clock.CommunicationEnds();
+            _trace?.StepEnds();
         }
         catch (Exception e)
         {
@@ -220,7 +237,9 @@ internal sealed partial class GradientReducer
         state |= (_options.FindUnusedParameters ? PassState.FindsUnused : 0) | (_options.StaticGraph ? PassState.StaticGraph : 0);
         var mine = new ControlMessage(_forwardPasses, _launched, state, UsedHere()).Encode();
         var all = new byte[mine.Length * _group.Size];
+        _trace?.Mark(StepMoment.ExchangeBegin);
         _channel.Exchange(mine, all, _options.Timeout);
+        _trace?.Mark(StepMoment.ExchangeEnd);
         ControlExchanges++;
         return [.. Enumerable.Range(0, _group.Size).Select(rank => ControlMessage.Decode(all, rank, _slots.Length)).Select(message => message.State.HasFlag(PassState.Joined) ? default(ControlMessage?) : message)];
     }
@@ -249,7 +268,7 @@ internal sealed partial class GradientReducer
         if (!usedByAny.HasAnySet())
             return; // the backward pass of another model, of which this one learns nothing
         if (messages[_group.Rank] is { } mine)
-            _unused.Add(mine.Used, usedByAll, usedByAny);
+            NoteUse(mine.Used, usedByAll, usedByAny);
         _passes++;
         if (IsLearning && messages.All(message => message is not null))
             Learn(messages, usedByAny);
@@ -262,7 +281,7 @@ internal sealed partial class GradientReducer
         _clock.CommunicationBegins();
         LaunchWhatSomeRankLaunched(messages);
         foreach (var piece in _pieces.AsSpan(_launched))
-            BytesSent += LaunchUsed(piece, usedByAny);
+            LaunchUsed(piece, usedByAny);
         WaitForPieces();
     }
 
@@ -274,8 +293,14 @@ internal sealed partial class GradientReducer
 
     private void WaitForPieces()
     {
+        _trace?.Mark(StepMoment.WaitBegin);
         foreach (var piece in _pieces)
+        {
             piece.Wait(_options.Timeout);
+            _trace?.Done(piece.Number);
+        }
+
+        _trace?.Mark(StepMoment.WaitEnd);
     }
 
     private void LaunchWhatSomeRankLaunched(ControlMessage?[] messages)
@@ -284,16 +309,18 @@ internal sealed partial class GradientReducer
         while (_launched < launchedByAny)
         {
             Array.ForEach(_pieces[_launched].Slots, FillMissing);
-            BytesSent += _pieces[_launched++].LaunchAll(Reduction);
+            Launch(_pieces[_launched++]);
         }
     }
 
-    private long LaunchUsed(GradientPiece piece, BitArray used)
+    private void LaunchUsed(GradientPiece piece, BitArray used)
     {
         foreach (var slot in piece.Slots)
             if (used[slot.Index])
                 FillMissing(slot);
-        return piece.LaunchUsed(Reduction, slot => used[slot.Index]);
+        var sent = piece.LaunchUsed(Reduction, slot => used[slot.Index]);
+        BytesSent += sent;
+        _trace?.Launched(piece.Number, sent);
     }
 
     /// <summary>What this rank contributes for a parameter that it did not use in this pass: what it has accumulated, else zeros.</summary>

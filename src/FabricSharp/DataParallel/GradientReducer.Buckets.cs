@@ -30,8 +30,13 @@ internal sealed partial class GradientReducer
         var old = _buckets;
         _buckets = [.. assignment.Select(members => new GradientBucket([.. members.Select(i => _slots[i])], _channel, _accessor.CanUseViews || _accessor.NeedsTensors || _hook is not null, withoutGaps: _hook is not null))];
         _pieces = [.. _buckets.SelectMany(bucket => bucket.Pieces)];
-        foreach (var piece in _pieces)
-            piece.Reset();
+        for (var i = 0; i < _pieces.Length; i++)
+        {
+            _pieces[i].Number = i;
+            _pieces[i].Reset();
+        }
+
+        _trace?.LaidOut(TracedPieces());
         old.ForEach(bucket => bucket.Dispose());
     }
 

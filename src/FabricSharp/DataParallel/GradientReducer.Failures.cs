@@ -13,9 +13,11 @@ internal sealed partial class GradientReducer
     private bool IsAgreed(ControlMessage?[] messages)
     {
         _failure = (Exception?)DescribeBroken(messages) ?? (Exception?)DescribeSkipped(messages) ?? DescribeUnfinished(messages);
-        if (_failure is not null)
-            _pool?.StopServing();
-        return _failure is null;
+        if (_failure is null)
+            return true;
+        _pool?.StopServing();
+        _trace?.Failed(_failure.Message);
+        return false;
     }
 
     /// <summary>A backward pass that threw on all ranks alike is forgotten; one that threw on some is an error on all.</summary>
@@ -109,6 +111,7 @@ internal sealed partial class GradientReducer
     {
         _failure ??= exception;
         _pool?.StopServing();
+        _trace?.Failed(exception.Message);
         if (exception is not DistributedException)
             _channel.Abort($"{exception.GetType().Name}: {exception.Message}");
     }

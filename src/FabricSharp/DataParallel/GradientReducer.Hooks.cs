@@ -21,6 +21,7 @@ internal sealed partial class GradientReducer
             throw new InvalidOperationException("A communication hook must be registered before the first forward pass: training has begun with the plain all-reduce.");
         _replicas.Verify([("communication hook", hook.Name)]);
         _hook = hook.ForModel();
+        _trace?.UsesHook(hook.Name);
         _pool?.Dispose();
         LayOut();
     }
@@ -52,6 +53,7 @@ internal sealed partial class GradientReducer
     {
         using var scope = NewDisposeScope();
         using var flat = bucket.Payload();
+        _trace?.Launched(bucket.Pieces[0].Number, bucket.PayloadBytes); // one piece: the bucket has no gaps
         var result = hook.Reduce(new CommunicationBucket(
             index, isLast, flat, Array.ConvertAll(bucket.Slots, slot => slot.View!), Array.ConvertAll(bucket.Slots, slot => slot.Parameter), _group));
         if (result is null || result.numel() != flat.numel() || result.dtype != flat.dtype)
@@ -61,5 +63,6 @@ internal sealed partial class GradientReducer
         if (!ReferenceEquals(result, flat))
             flat.copy_(result.flatten());
         BytesSent += bucket.PayloadBytes;
+        _trace?.Done(bucket.Pieces[0].Number);
     }
 }

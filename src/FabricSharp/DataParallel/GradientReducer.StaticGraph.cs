@@ -71,14 +71,14 @@ internal sealed partial class GradientReducer
         foreach (var piece in _pieces.AsSpan(_launched))
         {
             Array.ForEach(piece.Slots, FillMissing);
-            BytesSent += piece.LaunchAll(Reduction);
+            Launch(piece);
         }
 
         WaitForPieces();
         GiveBack(_learnedByAny!);
         _passes++;
         if (!state.HasFlag(PassState.Joined))
-            _unused.Add(_learnedUse![_group.Rank], Intersection(_learnedUse), _learnedByAny!);
+            NoteUse(_learnedUse![_group.Rank], Intersection(_learnedUse), _learnedByAny!);
     }
 
     private void RequireLearnedUse()

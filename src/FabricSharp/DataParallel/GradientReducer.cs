@@ -2,6 +2,7 @@ using System.Collections;
 using FabricSharp.Collectives;
 using FabricSharp.Collectives.Devices;
 using FabricSharp.Interop.LibTorch;
+using FabricSharp.Tracing;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -105,6 +106,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         _replicas.BroadcastAll(root: 0);
         _channel = CreateChannel(Math.Max(ControlMessage.SizeFor(_slots.Length), _slots.Length * sizeof(int)));
         _accessor = GradientAccessor.Create(_usesHooks, onDevice: _channel.NeedsTensors);
+        _trace = BeginTrace();
         LayOut();
         if (_usesHooks)
             foreach (var slot in _slots)
@@ -168,14 +170,17 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         _awaitsBackward = true;
         _hadGradient = !_usesHooks && _slots.Any(slot => !slot.Parameter.IsInvalid && _accessor.HasGradient(slot));
         _clock.ForwardBegins();
+        _trace?.ForwardBegins();
         BroadcastBuffers(root);
     }
 
     /// <summary>To be called after each forward pass of the model. Local.</summary>
     public void AfterForward()
     {
-        if (_awaitsBackward)
-            _clock.ForwardEnds();
+        if (!_awaitsBackward)
+            return;
+        _clock.ForwardEnds();
+        _trace?.Mark(StepMoment.ForwardEnd);
     }
 
     /// <summary>To be called before an optimizer steps on these parameters. Collective where this rank took no part in the last backward pass.</summary>
@@ -228,6 +233,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         if (_disposed)
             return;
         _disposed = true;
+        _trace?.Close();
         if (_usesHooks)
             foreach (var slot in _slots.Where(slot => slot.IsHooked && !slot.Parameter.IsInvalid)) // another reducer's hook stays
                 GradientHooks.Clear(slot.Parameter);
@@ -257,6 +263,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         ("gradientAsBucketView", _options.GradientAsBucketView.ToString()),
         ("broadcastBuffers", _options.BroadcastBuffers.ToString()),
         ("gradient hooks", _usesHooks ? "available" : "not available"),
+        ("trace", _options.TraceFolder is null ? "off" : "on"),
     ];
 
     private void BroadcastBuffers(int root)
@@ -266,6 +273,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         using var gradientsOff = no_grad();
         var works = _buffers.Select(buffer => _group.Broadcast(buffer.Buffer, root)).ToList();
         works.ForEach(work => work.Wait());
+        _trace?.Mark(StepMoment.BuffersEnd);
     }
 
     /// <summary>Every parameter with its full dotted name, once.</summary>

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
+using FabricSharp.Diagnostics;
 using FabricSharp.Interop.Posix;
-using FabricSharp.Loggers;
 
 namespace FabricSharp.Launching;
 
@@ -168,7 +168,7 @@ internal sealed class SubprocessLauncher
 
     private static void ExitNow(int code)
     {
-        UnsavedLogs.SaveAll(); // this may be rank 0, and exit handlers do not run
+        UnsavedFiles.SaveAll(); // this may be rank 0, and exit handlers do not run
         if (PosixApi.IsSupported)
             PosixApi.ExitNow(code);
         Environment.Exit(code);

@@ -1,3 +1,5 @@
+using FabricSharp.Diagnostics;
+
 namespace FabricSharp.Loggers;
 
 /// <summary>
@@ -5,7 +7,7 @@ namespace FabricSharp.Loggers;
 /// is lost: what was logged is in the file after the flush interval, at <see cref="Save"/>, and when the process ends, be it by an unhandled
 /// exception or another rank's failure. May be used by several threads.
 /// </summary>
-public abstract class FileLogger : ILogger, IDisposable
+public abstract class FileLogger : ILogger, IUnsavedFile, IDisposable
 {
     private readonly Lock _gate = new();
     private readonly string _prefix;
@@ -115,7 +117,9 @@ public abstract class FileLogger : ILogger, IDisposable
     internal void BindTo(int globalRank) => _boundRank = globalRank;
 
     /// <summary>Saves if the logger is free within <paramref name="limit"/>; a failure is only shown.</summary>
-    internal bool TrySave(TimeSpan limit)
+    bool IUnsavedFile.TrySave(TimeSpan limit) => TrySave(limit);
+
+    private bool TrySave(TimeSpan limit)
     {
         if (!_gate.TryEnter(limit))
             return false;
@@ -177,7 +181,7 @@ public abstract class FileLogger : ILogger, IDisposable
     private void BeginUnsaved()
     {
         _unsaved = true;
-        UnsavedLogs.Add(this);
+        UnsavedFiles.Add(this);
         if (_flushInterval == TimeSpan.Zero)
             return;
         _timer ??= _time.CreateTimer(_ => SaveOnTimer(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
@@ -196,6 +200,6 @@ public abstract class FileLogger : ILogger, IDisposable
             return;
         Flush();
         _unsaved = _timerFailed = false;
-        UnsavedLogs.Remove(this);
+        UnsavedFiles.Remove(this);
     }
 }

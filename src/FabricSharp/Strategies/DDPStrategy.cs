@@ -74,6 +74,10 @@ public sealed class DDPStrategy : Strategy
     /// <value>Default null: the plain all-reduce.</value>
     public CommunicationHook? CommunicationHook { get; init; }
 
+    /// <summary>A folder for a time line of the training; see <see cref="DDPOptions.Trace"/>.</summary>
+    /// <value>Default null: what the environment variable <c>FABRIC_TRACE</c> says, else nothing is recorded.</value>
+    public string? Trace { get; init; }
+
     /// <summary>The back end of the process group: one of <see cref="ProcessGroup.Backends"/>. <c>mpi</c> needs ranks that <c>mpirun</c> started.</summary>
     /// <value>Default null: <c>nccl</c> for CUDA devices; for CPUs <c>shm</c> on one machine, <c>mpi</c> on several.</value>
     public string? ProcessGroupBackend { get; init; }
@@ -135,6 +139,7 @@ public sealed class DDPStrategy : Strategy
     {
         ParametersToIgnore = ParametersToIgnore,
         CommunicationHook = CommunicationHook,
+        Trace = Trace,
     };
 
     internal override bool MeetsThroughStore => BackendFor(Plan) != "mpi";
@@ -172,6 +177,7 @@ public sealed class DDPStrategy : Strategy
         BucketCapMb = BucketCapMb,
         ParametersToIgnore = ParametersToIgnore,
         CommunicationHook = CommunicationHook,
+        Trace = Trace,
     };
 
     /// <summary>A module whose gradients are averaged.</summary>
