@@ -22,6 +22,8 @@ public sealed class ChaosTests : IDisposable
 
     private readonly DirectoryInfo _memory = Directory.CreateDirectory(Path.Combine(Directory.Exists("/dev/shm") ? "/dev/shm" : Path.GetTempPath(), $"chaos-{Guid.NewGuid():N}"));
 
+    public ChaosTests() => TestContext.Current.TestOutputHelper?.WriteLine($"FABRIC_CHAOS_SEED={Seed} FABRIC_CHAOS_FACTOR={Factor}");
+
     public void Dispose() => _memory.Delete(recursive: true);
 
     [Fact]
