@@ -9,8 +9,10 @@ namespace FabricSharp;
 /// <summary>Bringing the ranks into being.</summary>
 public sealed partial class Fabric
 {
+    /// <summary>Whether a function was run on ranks that ended after it: there are none for a further launch.</summary>
+    private static volatile bool _othersHaveEnded;
+
     private bool _launched;
-    private Store? _store;
 
     /// <summary>
     /// Starts this program again for each further rank of this machine (unless something else started it already), and joins the ranks.
@@ -51,8 +53,13 @@ public sealed partial class Fabric
 
         Start();
         var result = function(this);
-        if (Strategy.IsDistributed && Strategy.Starts == StartMethod.Spawn && LocalRank > 0)
-            Environment.Exit(0); // what follows in the program is rank 0's
+        if (Strategy.IsDistributed && Strategy.Starts == StartMethod.Spawn)
+        {
+            if (LocalRank > 0)
+                Environment.Exit(0); // what follows in the program is rank 0's
+            _othersHaveEnded = true;
+        }
+
         return result;
     }
 
@@ -60,12 +67,12 @@ public sealed partial class Fabric
     internal void Join(Store store)
     {
         RequireFirstLaunch();
-        Connect(store);
+        Connect(new PrefixStore("default_pg/0", store));
     }
 
     private void Connect(Store store)
     {
-        Strategy.Connect(new PrefixStore("default_pg/0", store), GlobalRank, WorldSize);
+        Strategy.Connect(store, GlobalRank, WorldSize);
         if (Precision.Scaler is { } scaler)
             scaler.Group ??= Strategy.Group;
     }
@@ -83,27 +90,28 @@ public sealed partial class Fabric
         RequireFirstLaunch();
         if (!Strategy.IsDistributed)
             return;
-        var launcher = default(SubprocessLauncher);
-        _store = Strategy.MeetsThroughStore ? OpenStore() : new HashStore();
+        if (_othersHaveEnded)
+            throw new InvalidOperationException($"Rank {GlobalRank}: a Fabric with the strategy 'ddp_spawn' was launched before, and its other ranks ended with its function. Write one `fabric.Launch(f => {{ … }})` with everything in it, or use the strategy \"ddp\", with which a program can launch several Fabrics.");
+        var meeting = Strategy.MeetsThroughStore ? Meet() : new Rendezvous.Meeting(0, new HashStore());
         if (!_plan.Environment.CreatesProcessesExternally)
-            launcher = StartOtherRanks(((TCPStore)_store).Port);
-        Connect(_store);
-        launcher?.WaitAtExit();
+            StartOtherRanks(meeting.Port);
+        Connect(meeting.Store);
+        SubprocessLauncher.OfThisProcess?.WaitAtExit();
         if (IsGlobalZero)
             Console.Error.WriteLine($"FabricSharp: distributed_backend={Strategy.Group!.Backend}. All distributed processes registered. Starting with {WorldSize} processes.");
     }
 
-    private TCPStore OpenStore()
+    private Rendezvous.Meeting Meet()
     {
         var environment = _plan.Environment;
         if (!environment.CreatesProcessesExternally && GlobalRank == 0)
-            return new TCPStore("127.0.0.1", environment.MainPort, isServer: true, worldSize: WorldSize);
+            return Rendezvous.Enter("127.0.0.1", environment.MainPort, isServer: true, WorldSize, environment.StorePrefix);
         if (environment.MainPort == 0)
             throw new InvalidOperationException($"Rank {GlobalRank}: the environment '{environment.Name}' says that something else starts the ranks (LOCAL_RANK is set), but MASTER_PORT is not set: they need the address of rank 0. Set MASTER_ADDR and MASTER_PORT, or unset LOCAL_RANK.");
-        return new TCPStore(environment.MainAddress, environment.MainPort, isServer: GlobalRank == 0 && !environment.IsStoreServedExternally, worldSize: WorldSize);
+        return Rendezvous.Enter(environment.MainAddress, environment.MainPort, isServer: GlobalRank == 0 && !environment.IsStoreServedExternally, WorldSize, environment.StorePrefix);
     }
 
-    private SubprocessLauncher StartOtherRanks(int port)
+    private void StartOtherRanks(int port)
     {
         var variables = new Dictionary<string, string>
         {
@@ -116,9 +124,7 @@ public sealed partial class Fabric
             Environment.SetEnvironmentVariable(name, value);
         Environment.SetEnvironmentVariable("LOCAL_RANK", Text(LocalRank));
         ShareCores(variables);
-        var launcher = new SubprocessLauncher();
-        launcher.Start(_plan.LocalWorldSize, NodeRank * _plan.LocalWorldSize, variables);
-        return launcher;
+        SubprocessLauncher.Start(_plan.LocalWorldSize, NodeRank * _plan.LocalWorldSize, variables);
     }
 
     /// <summary>Each rank computes with its share of the cores, unless the user said how many threads.</summary>

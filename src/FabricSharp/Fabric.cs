@@ -115,7 +115,6 @@ public sealed partial class Fabric : IDisposable
         EndPendingSave();
         _handlers.ForEach(handler => handler.Dispose());
         Strategy.Dispose();
-        _store?.Dispose();
         SaveLogs();
     }
 

@@ -39,6 +39,12 @@ internal static class Scenario
         ["save-loop"] = SaveLoop.Run,
         ["save-fails"] = SaveLoop.Failing,
         ["resume"] = Resuming.Run,
+        ["several-fabrics"] = SeveralFabrics.Run,
+        ["file-store"] = FileStores.Run,
+        ["file-store-write"] = FileStores.WriteForever,
+        ["chaos"] = Chaos.Run,
+        ["chaos-threads"] = ChaosThreads.Run,
+        ["chaos-pauses"] = Chaos.RunWithPauses,
     };
 
     public static Action<Settings> Find(string name) =>

@@ -25,10 +25,17 @@ internal sealed class Settings(IReadOnlyDictionary<string, string> values)
     /// <c>precision</c> is a name, or <c>scaled</c>: 16-mixed, which has no name on the CPU.</summary>
     public Fabric Launch()
     {
-        var fabric = new Fabric(accelerator: "cpu", devices: Text("ranks", "2"), numNodes: Number("nodes", 1), strategy: Strategy(), precision: Precision());
+        var fabric = MakeFabric();
         fabric.Launch();
         return fabric;
     }
+
+    /// <summary>The Fabric of <see cref="Launch"/>, not launched; with <c>threads</c> its ranks will be threads.</summary>
+    public Fabric MakeFabric() => new(accelerator: "cpu", devices: Text("ranks", "2"), numNodes: Number("nodes", 1), strategy: Strategy(), precision: Precision());
+
+    /// <summary>The same settings but for some.</summary>
+    public Settings With(params (string Name, string Value)[] others) =>
+        new(values.Where(pair => others.All(other => other.Name != pair.Key)).Concat(others.Select(other => KeyValuePair.Create(other.Name, other.Value))).ToDictionary());
 
     private PrecisionChoice? Precision() => Text("precision") switch
     {
@@ -45,7 +52,8 @@ internal sealed class Settings(IReadOnlyDictionary<string, string> values)
             gradientAsBucketView: Text("views", "true") == "true",
             bucketCapMb: Real("cap", 25),
             processGroupBackend: values.GetValueOrDefault("backend"),
-            timeout: TimeSpan.FromSeconds(Real("timeout", 30)))
+            timeout: TimeSpan.FromSeconds(Real("timeout", 30)),
+            startMethod: Flag("threads") ? StartMethod.Notebook : StartMethod.Popen)
         {
             CommunicationHook = Hook(),
         };

@@ -1,6 +1,5 @@
 using System.ComponentModel;
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 using System.Text.Json;
 using FabricSharp.Interop.LibTorch;
 using TorchSharp;
@@ -17,18 +16,14 @@ internal static class LibTorchProbe
 
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(60);
 
-    /// <summary>libtorch itself. TorchSharp's own library beside it is in every build, with or without.</summary>
-    private static string LibraryName => OperatingSystem.IsWindows() ? "torch_cpu.dll" : OperatingSystem.IsMacOS() ? "libtorch_cpu.dylib" : "libtorch_cpu.so";
-
     /// <param name="program">What the user named; null: nothing, then the current folder is looked at.</param>
     public static IReadOnlyList<Finding> Run(string? program)
     {
-        var folders = FoldersOf(program ?? ".");
-        if (folders.FirstOrDefault(candidate => File.Exists(Path.Combine(candidate, LibraryName))) is { } folder)
-            return RunApart(folder, folders);
+        if (ProgramLibTorch.Find(program ?? ".") is { } found)
+            return RunApart(found);
         return program is null
             ? [new("libtorch", false, "no program was named, so its libtorch was not tried.", "Name one: fabric doctor bin/Release/net10.0/App.dll.", IsNeeded: false)]
-            : [new("libtorch", false, $"{LibraryName} lies neither beside {program} nor in its runtimes folder.", "Build the program with a package of TorchSharp for this machine: dotnet add package TorchSharp-cpu.")];
+            : [new("libtorch", false, $"{ProgramLibTorch.LibraryName} lies neither beside {program} nor in its runtimes folder.", "Build the program with a package of TorchSharp for this machine: dotnet add package TorchSharp-cpu.")];
     }
 
     /// <summary>In the process that <see cref="RunApart"/> started.</summary>
@@ -43,24 +38,13 @@ internal static class LibTorchProbe
             : new("allocator", false, $"{CpuAllocator.NotSupportedReason}.", "Large gradients are copied once more: use TorchSharp 0.107 on 64-bit Linux for more.", IsNeeded: false);
     }
 
-    /// <summary>Where a program's native libraries may lie: beside it and under runtimes.</summary>
-    private static string[] FoldersOf(string program)
+    private static List<Finding> RunApart(ProgramLibTorch found)
     {
-        var folder = Path.GetFullPath(Directory.Exists(program) ? program : Path.GetDirectoryName(Path.GetFullPath(program))!);
-        return [folder, Path.Combine(folder, "runtimes", RuntimeInformation.RuntimeIdentifier, "native")];
-    }
-
-    private static List<Finding> RunApart(string folder, string[] folders)
-    {
-        var info = new ProcessStartInfo(Environment.ProcessPath ?? "fabric") { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
-        if (Path.GetFileNameWithoutExtension(info.FileName).Equals("dotnet", StringComparison.OrdinalIgnoreCase))
-            info.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "fabric.dll"));
-        info.ArgumentList.Add(Command);
-        foreach (var variable in new[] { "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH" })
-            info.Environment[variable] = string.Join(Path.PathSeparator, folders.Append(Environment.GetEnvironmentVariable(variable)).Where(part => !string.IsNullOrEmpty(part)));
+        var info = found.StartTool(Command);
+        info.RedirectStandardOutput = info.RedirectStandardError = true;
         try
         {
-            return Read(info, folder);
+            return Read(info, found.Folder);
         }
         catch (Win32Exception e)
         {

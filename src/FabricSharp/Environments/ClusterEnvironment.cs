@@ -44,6 +44,9 @@ public abstract class ClusterEnvironment
     /// <value>Default false: rank 0 serves it.</value>
     public virtual bool IsStoreServedExternally => false;
 
+    /// <summary>What comes before all keys in the store; empty for nothing.</summary>
+    internal virtual string StorePrefix => "";
+
     /// <summary>What the user should know about this environment; rank 0 prints it.</summary>
     /// <value>Default none.</value>
     public virtual IReadOnlyList<string> Warnings => [];

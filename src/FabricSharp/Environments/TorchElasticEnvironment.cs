@@ -8,6 +8,8 @@ internal sealed class TorchElasticEnvironment : ClusterEnvironment
 {
     private const int DefaultPort = 12910;
 
+    private readonly int _attempt;
+
     private TorchElasticEnvironment(LauncherVariables variables)
     {
         GlobalRank = variables.Rank("RANK");
@@ -16,6 +18,7 @@ internal sealed class TorchElasticEnvironment : ClusterEnvironment
         NodeRank = variables.Number("GROUP_RANK", 0, LauncherVariables.LargestRank) ?? 0;
         LocalWorldSize = variables.Number("LOCAL_WORLD_SIZE", 1, LauncherVariables.LargestWorld);
         IsStoreServedExternally = variables.Text("TORCHELASTIC_USE_AGENT_STORE") == "True";
+        _attempt = variables.Number("TORCHELASTIC_RESTART_COUNT", 0, int.MaxValue) ?? 0;
         MainAddress = variables.Text("MASTER_ADDR") ?? "127.0.0.1";
         MainPort = variables.Number("MASTER_PORT", 1, 65535) ?? DefaultPort;
         Warnings = [.. Assumed(variables, "MASTER_ADDR", MainAddress), .. Assumed(variables, "MASTER_PORT", $"{DefaultPort}")];
@@ -40,6 +43,9 @@ internal sealed class TorchElasticEnvironment : ClusterEnvironment
     public override int? LocalWorldSize { get; }
 
     public override bool IsStoreServedExternally { get; }
+
+    /// <summary>The agent's store outlives the workers: those of a restart must not read what the earlier ones wrote.</summary>
+    internal override string StorePrefix => IsStoreServedExternally ? $"worker/attempt_{_attempt}" : "";
 
     public override IReadOnlyList<string> Warnings { get; }
 

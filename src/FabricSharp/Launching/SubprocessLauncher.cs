@@ -28,26 +28,34 @@ internal sealed class SubprocessLauncher
     /// <summary>Whether the children's ends are expected from now on; guarded by <see cref="_gate"/>.</summary>
     private bool _ending;
 
-    /// <summary>Starts local ranks 1 … <paramref name="localWorldSize"/> − 1.</summary>
+    /// <summary>The one that started the other ranks of this machine; null where something else did.</summary>
+    public static SubprocessLauncher? OfThisProcess { get; private set; }
+
+    /// <summary>Starts local ranks 1 … <paramref name="localWorldSize"/> − 1. Once in a process.</summary>
     /// <param name="localWorldSize">Ranks on this machine.</param>
     /// <param name="firstGlobalRank">Global rank of local rank 0.</param>
     /// <param name="environment">Variables for every child; LOCAL_RANK is added.</param>
-    public void Start(int localWorldSize, int firstGlobalRank, IReadOnlyDictionary<string, string> environment)
+    public static void Start(int localWorldSize, int firstGlobalRank, IReadOnlyDictionary<string, string> environment)
     {
+        var launcher = OfThisProcess = new SubprocessLauncher();
         var program = ProgramInvocation.Current();
-        AppDomain.CurrentDomain.UnhandledException += (_, e) => OnUnhandledException(e.ExceptionObject);
-        lock (_gate)
+        AppDomain.CurrentDomain.UnhandledException += (_, e) => launcher.OnUnhandledException(e.ExceptionObject);
+        lock (launcher._gate)
         {
             for (var localRank = 1; localRank < localWorldSize; localRank++)
-                _children.Add(StartChild(program, localRank, firstGlobalRank + localRank, environment));
+                launcher._children.Add(launcher.StartChild(program, localRank, firstGlobalRank + localRank, environment));
         }
     }
 
     /// <summary>
-    /// From now on the end of this process waits for the other ranks' end. To be called when the process group exists, whose own
+    /// From now on the end of this process waits for the other ranks' end. To be called whenever a process group has been made: its own
     /// exit handler, registered earlier, then tells the others first.
     /// </summary>
-    public void WaitAtExit() => AppDomain.CurrentDomain.ProcessExit += (_, _) => OnProcessExit();
+    public void WaitAtExit()
+    {
+        AppDomain.CurrentDomain.ProcessExit -= OnProcessExit;
+        AppDomain.CurrentDomain.ProcessExit += OnProcessExit;
+    }
 
     private ChildRank StartChild(ProgramInvocation program, int localRank, int globalRank, IReadOnlyDictionary<string, string> environment)
     {
@@ -106,7 +114,7 @@ internal sealed class SubprocessLauncher
         KillAll();
     }
 
-    private void OnProcessExit()
+    private void OnProcessExit(object? sender, EventArgs e)
     {
         var code = Environment.ExitCode;
         if (code == 0)

@@ -1,6 +1,3 @@
-using System.Net;
-using System.Net.Sockets;
-
 namespace FabricSharp.MultiProcess.Tests.Launching;
 
 /// <summary>Ranks that something else started join without a setting of their own.</summary>
@@ -27,7 +24,7 @@ public sealed class ExternalLauncherTests
     {
         var mpiexec = MpiRun.Find("mpiexec.hydra");
         Assert.SkipWhen(mpiexec is null, "There is no mpiexec.hydra: apt-get install mpich.");
-        using var program = new RunningProgram(mpiexec, ["-genv", "MASTER_PORT", $"{FreePort()}", "-n", "2", "dotnet", Programs.Worker + ".dll", "echo", "ranks=auto"]);
+        using var program = new RunningProgram(mpiexec, ["-genv", "MASTER_PORT", $"{ExternalRanks.FreePort()}", "-n", "2", "dotnet", Programs.Worker + ".dll", "echo", "ranks=auto"]);
         AssertTwoJoined(await program.EndAsync(Limit));
     }
 
@@ -45,11 +42,11 @@ public sealed class ExternalLauncherTests
     [Fact]
     public async Task Launch_UnderTorchrunWithItsAgentsStore_MakesEveryRankAClient()
     {
-        var port = FreePort();
+        var port = ExternalRanks.FreePort();
         using var agent = RunningProgram.Worker($"serve-store port={port}");
         await agent.SeeAsync(line => line == "serving", Limit);
-        using var second = RunningProgram.Worker("echo ranks=auto", Torchrun(1, port));
-        using var first = RunningProgram.Worker("echo ranks=auto", Torchrun(0, port)); // would fail to serve the port a second time
+        using var second = RunningProgram.Worker("echo ranks=auto", ExternalRanks.Torchrun(1, 2, port));
+        using var first = RunningProgram.Worker("echo ranks=auto", ExternalRanks.Torchrun(0, 2, port)); // would fail to serve the port a second time
         AssertTwoJoined(await first.EndAsync(Limit), await second.EndAsync(Limit));
     }
 
@@ -66,17 +63,4 @@ public sealed class ExternalLauncherTests
         Assert.Contains("Starting with 2 processes.", string.Concat(results.Select(result => result.Error)), StringComparison.Ordinal);
     }
 
-    private static (string, string?)[] Torchrun(int rank, int port) =>
-    [
-        ("RANK", $"{rank}"), ("LOCAL_RANK", $"{rank}"), ("GROUP_RANK", "0"), ("ROLE_RANK", $"{rank}"), ("ROLE_NAME", "default"), ("LOCAL_WORLD_SIZE", "2"), ("WORLD_SIZE", "2"),
-        ("GROUP_WORLD_SIZE", "1"), ("ROLE_WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", $"{port}"), ("TORCHELASTIC_RESTART_COUNT", "0"),
-        ("TORCHELASTIC_MAX_RESTARTS", "0"), ("TORCHELASTIC_RUN_ID", "none"), ("TORCHELASTIC_USE_AGENT_STORE", "True"), ("OMP_NUM_THREADS", "1"),
-    ];
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
 }

@@ -66,7 +66,7 @@ public sealed class SubprocessLauncherTests
     [Fact]
     public async Task Launch_RanksStartedFromOutside_StartsNone()
     {
-        var port = FreePort();
+        var port = ExternalRanks.FreePort();
         (string, string?)[] Environment(int rank) => [("LOCAL_RANK", $"{rank}"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", $"{port}"), ("NODE_RANK", "0")];
         using var second = RunningProgram.Worker("echo ranks=2", Environment(1));
         using var first = RunningProgram.Worker("echo ranks=2", Environment(0));
@@ -81,7 +81,7 @@ public sealed class SubprocessLauncherTests
     [InlineData("ddp")]
     public async Task LaunchFunction_RanksStartedFromOutside_RunsOnThoseOnly(string strategy)
     {
-        var port = FreePort();
+        var port = ExternalRanks.FreePort();
         (string, string?)[] Environment(int rank) => [("LOCAL_RANK", $"{rank}"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", $"{port}")];
         using var second = RunningProgram.Worker($"launch-function strategy={strategy}", Environment(1));
         using var first = RunningProgram.Worker($"launch-function strategy={strategy}", Environment(0));
@@ -109,12 +109,5 @@ public sealed class SubprocessLauncherTests
         Assert.NotEqual(0, result.ExitCode);
         Assert.Contains(expected, result.Error, StringComparison.Ordinal);
         Assert.Empty(result.Reports);
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
-        listener.Start();
-        return ((System.Net.IPEndPoint)listener.LocalEndpoint).Port;
     }
 }

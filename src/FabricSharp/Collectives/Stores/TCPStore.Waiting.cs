@@ -15,6 +15,8 @@ public sealed partial class TCPStore
         StoreArguments.CheckKeys(keys);
         StoreArguments.CheckTimeout(timeout);
         string[] wireKeys = [.. keys.Select(Wire)];
+        if (_client.HasUnanswered && CheckRaw(wireKeys))
+            return; // asked in the order of the calls: a thread finds what it has set, however short the limit
         var operation = $"a wait for {StoreErrors.List(wireKeys)}";
         var outcome = _client.Wait(operation, new StoreRequest(StoreQuery.Wait).Keys(wireKeys), timeout);
         if (outcome == WaitOutcome.TimedOut)

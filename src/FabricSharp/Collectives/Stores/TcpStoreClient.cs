@@ -18,6 +18,8 @@ internal sealed class TcpStoreClient : IDisposable
     // Why the first connection is lost, if it is. Then no call can know any more what the server has done.
     private DistributedException? _failure;
     private volatile bool _disposed;
+    // Whether something was told since the last answer: a wait, on its connection, could overtake it.
+    private volatile bool _hasUnanswered;
 
     public TcpStoreClient(string host, int port, TimeSpan timeout)
     {
@@ -29,7 +31,17 @@ internal sealed class TcpStoreClient : IDisposable
     }
 
     /// <summary>Sends a request that has no reply.</summary>
-    public void Tell(string operation, StoreRequest request) => Ask(operation, request, (_, _) => true);
+    public void Tell(string operation, StoreRequest request)
+    {
+        lock (_gate)
+        {
+            Ask(operation, request, (_, _) => true);
+            _hasUnanswered = true;
+        }
+    }
+
+    /// <summary>Whether the server may not have carried out yet what this client told it.</summary>
+    public bool HasUnanswered => _hasUnanswered;
 
     /// <summary>Sends a request and reads its reply.</summary>
     /// <exception cref="DistributedException">The connection is lost, now or since an earlier call.</exception>
@@ -42,7 +54,9 @@ internal sealed class TcpStoreClient : IDisposable
             {
                 var deadline = Deadline.After(ReplyLimit);
                 _requests.Send(request, deadline);
-                return read(_requests, deadline);
+                var reply = read(_requests, deadline);
+                _hasUnanswered = false;
+                return reply;
             }
             catch (Exception e)
             {

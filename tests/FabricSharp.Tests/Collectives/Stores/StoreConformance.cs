@@ -76,6 +76,16 @@ public abstract class StoreConformance : IDisposable
     }
 
     [Fact]
+    public void Get_OwnKeyWithoutTime_IsFoundEachTime()
+    {
+        for (var i = 0; i < 200; i++)
+        {
+            First.Set($"key {i}", Bytes("value"));
+            Assert.Equal("value", Text(First.Get($"key {i}", TimeSpan.Zero)));
+        }
+    }
+
+    [Fact]
     public void Get_KeySetLater_Waits()
     {
         var got = "";
@@ -428,5 +438,30 @@ public sealed class PrefixedTCPStoreConformance : StoreConformance
         base.Dispose();
         _client.Dispose();
         _server.Dispose();
+    }
+}
+
+public sealed class FileStoreConformance : StoreConformance
+{
+    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("fabric-store-");
+
+    public FileStoreConformance()
+    {
+        First = new FileStore(Path.Combine(_folder.FullName, "store"));
+        Second = new FileStore(Path.Combine(_folder.FullName, "store"));
+    }
+
+    protected override Store First { get; }
+
+    protected override Store Second { get; }
+
+    /// <summary>The number of references, and a record for each of the two users.</summary>
+    protected override int OwnKeys => 3;
+
+    public override void Dispose()
+    {
+        base.Dispose();
+        Assert.Empty(_folder.GetFiles());
+        _folder.Delete();
     }
 }

@@ -115,6 +115,32 @@ public sealed class TcpStoreAbuseTests : IDisposable
     }
 
     [Fact]
+    public void Clients_ThatVanishInEachState_AreForgotten()
+    {
+        var before = _server.SessionCount;
+        byte[][] states = [[], [6, .. Number(1), .. Item("/never")], [1, .. Item("/key"), .. Number(1000), 1], [11, .. Number(2), .. Item("/a"), .. Item("x")], [5, .. Number(3)]];
+        var clients = states.Select(_ => new RawStoreClient(_server.Port)).ToList();
+        for (var i = 0; i < clients.Count; i++)
+            clients[i].Send(states[i]);
+        Assert.Equal(before + clients.Count, _server.SessionCount);
+        clients.ForEach(client => client.Dispose());
+        Assert.True(SpinWait.SpinUntil(() => _server.SessionCount == before, TimeSpan.FromSeconds(20)), $"{_server.SessionCount - before} sessions are left.");
+        Assert.False(_bystander.Check(["a"])); // of half a request nothing is done
+        RequireUndisturbed("clients that vanish");
+    }
+
+    [Fact]
+    public void List_BeyondTheBytesOfARequest_EndsTheConnectionAndStoresNothing()
+    {
+        using var server = new TcpStoreServer(0, new StoreLimits { RequestBytes = 100 });
+        using var client = new RawStoreClient(server.Port);
+        client.Send([11, .. Number(2), .. Item("/a"), .. Item(new string('x', 60)), .. Item("/b"), .. Item(new string('x', 60))]);
+        client.ExpectEnd();
+        using var other = new TCPStore("127.0.0.1", server.Port);
+        Assert.False(other.Check(["a"]));
+    }
+
+    [Fact]
     public void Key_OfTheLongestLength_IsTaken()
     {
         using var client = new RawStoreClient(_server.Port);
