@@ -91,6 +91,9 @@ public sealed class DDPStrategy : Strategy
     /// <value>Default <see cref="StartMethod.Popen"/>.</value>
     public StartMethod StartMethod { get; init; }
 
+    /// <summary>What stands between Fabric and the group, for tests; null for nothing.</summary>
+    internal Func<ProcessGroup, ProcessGroup>? Decorate { get; init; }
+
     internal override StartMethod Starts => StartMethod;
 
     internal override ProcessGroup? Group => _group;
@@ -109,15 +112,22 @@ public sealed class DDPStrategy : Strategy
             throw new ArgumentException($"The '{backend}' back end connects the ranks of one machine, but numNodes={plan.NumNodes}. Use numNodes: 1.", "numNodes");
     }
 
-    internal override Strategy CopyForThread() => new DDPStrategy(
-        FindUnusedParameters, StaticGraph, GradientAsBucketView, BroadcastBuffers, BucketCapMb, ProcessGroupBackend, Timeout, StartMethod)
+    internal override Strategy CopyForThread() => CopyWith(StartMethod, Decorate);
+
+    /// <summary>The same settings for another rank or another way to start.</summary>
+    internal DDPStrategy CopyWith(StartMethod startMethod, Func<ProcessGroup, ProcessGroup>? decorate) => new(
+        FindUnusedParameters, StaticGraph, GradientAsBucketView, BroadcastBuffers, BucketCapMb, ProcessGroupBackend, Timeout, startMethod)
     {
         ParametersToIgnore = ParametersToIgnore,
         CommunicationHook = CommunicationHook?.ForAnotherRank(),
+        Decorate = decorate,
     };
 
-    internal override void Connect(Store store, int rank, int worldSize) =>
+    internal override void Connect(Store store, int rank, int worldSize)
+    {
         _group = ProcessGroup.Create(ProcessGroupBackend ?? "shm", store, rank, worldSize, Timeout);
+        _group = Decorate?.Invoke(_group) ?? _group;
+    }
 
     /// <summary>Uses a group that exists, beside another strategy.</summary>
     internal void Share(ProcessGroup group) => _group = group;
