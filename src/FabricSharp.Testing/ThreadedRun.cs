@@ -7,7 +7,7 @@ namespace FabricSharp.Testing;
 internal sealed class ThreadedRun<T>
 {
     /// <summary>How long ranks are given to end when the limit has passed and their groups are ended.</summary>
-    private static readonly TimeSpan Grace = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan Grace = TimeSpan.FromSeconds(1);
 
     private readonly Lock _gate = new();
     private readonly TimeSpan _limit;

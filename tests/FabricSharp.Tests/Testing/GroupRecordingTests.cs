@@ -68,7 +68,7 @@ public class GroupRecordingTests
             optimizer.step();
             var sent = recording.Calls.Where(call => call.Operation == GroupOperation.GradientReduce).Sum(call => call.Elements);
             Assert.InRange(sent, net.Trunk.parameters().Concat(net.BranchA.parameters()).Sum(p => p.numel()), net.parameters().Sum(p => p.numel()) - 1); // not what nobody used
-            Assert.Single(recording.Calls, call => call.Operation == GroupOperation.GradientExchange);
+            Assert.Contains(recording.Calls, call => call.Operation == GroupOperation.GradientExchange);
         }, strategy);
     }
 
