@@ -152,7 +152,7 @@ internal static class StepBenchmark
             _strategy = strategy;
             var handler = strategy.SetupModule(model.Model);
             _module = new FabricModule<Tensor, Tensor>(model.Model, handler);
-            _optimizer = new FabricOptimizer(optim.SGD(model.Model.parameters().ToList(), 0.01), strategy, () => [handler]);
+            _optimizer = FabricOptimizer.Wrap(optim.SGD(model.Model.parameters().ToList(), 0.01), strategy, () => [handler], scaled: null, stepped: () => { });
         }
 
         public DataParallel.DDPLoggingData Data => _module.GetLoggingData();

@@ -37,7 +37,7 @@ public sealed partial class Fabric
             throw new ArgumentException("An optimizer should be passed only once to the `Setup` methods: this one was set up already. Write `var (model, optimizer) = fabric.Setup(module, optimizer);` once and use the optimizer that came back.", nameof(optimizer));
         if (Precision.ParameterType is not null)
             OptimizerPlacement.FollowParameters(optimizer);
-        return new FabricOptimizer(optimizer, Strategy, () => _handlers, _scaled) { Stepped = () => CallHook("OnAfterOptimizerStep", () => new { strategy = Strategy, optimizer }) };
+        return FabricOptimizer.Wrap(optimizer, Strategy, () => _handlers, _scaled, () => CallHook("OnAfterOptimizerStep", () => new { strategy = Strategy, optimizer }));
     }
 
     /// <summary>Refuses optimizers that would leave <paramref name="module"/> as it is, before anything is set up.</summary>

@@ -96,6 +96,9 @@ public sealed class DDPStrategy : Strategy
     /// <value>Default <see cref="StartMethod.Popen"/>.</value>
     public StartMethod StartMethod { get; init; }
 
+    /// <summary>What stands between Fabric and the group, for tests; null for nothing.</summary>
+    internal Func<ProcessGroup, ProcessGroup>? Decorate { get; init; }
+
     internal override StartMethod Starts => StartMethod;
 
     internal override ProcessGroup? Group => _group;
@@ -134,18 +137,25 @@ public sealed class DDPStrategy : Strategy
                 $"Write `mpirun -n {plan.WorldSize} dotnet App.dll`{(plan.NumNodes > 1 ? "." : ", or leave processGroupBackend out: shm starts its ranks itself.")}", "processGroupBackend");
     }
 
-    internal override Strategy CopyForThread() => new DDPStrategy(
-        FindUnusedParameters, StaticGraph, GradientAsBucketView, BroadcastBuffers, BucketCapMb, ProcessGroupBackend, Timeout, StartMethod)
+    internal override Strategy CopyForThread() => CopyWith(StartMethod, Decorate);
+
+    /// <summary>The same settings for another rank or another way to start.</summary>
+    internal DDPStrategy CopyWith(StartMethod startMethod, Func<ProcessGroup, ProcessGroup>? decorate) => new(
+        FindUnusedParameters, StaticGraph, GradientAsBucketView, BroadcastBuffers, BucketCapMb, ProcessGroupBackend, Timeout, startMethod)
     {
         ParametersToIgnore = ParametersToIgnore,
         CommunicationHook = CommunicationHook,
         Trace = Trace,
+        Decorate = decorate,
     };
 
     internal override bool MeetsThroughStore => BackendFor(Plan) != "mpi";
 
-    internal override void Connect(Store store, int rank, int worldSize) =>
+    internal override void Connect(Store store, int rank, int worldSize)
+    {
         _group = ProcessGroup.Create(BackendFor(Plan), store, rank, worldSize, Timeout, Plan.Accelerator is CudaAccelerator ? Plan.DeviceIndex : null);
+        _group = Decorate?.Invoke(_group) ?? _group;
+    }
 
     /// <summary>Uses a group that exists, beside another strategy.</summary>
     internal void Share(ProcessGroup group) => _group = group;

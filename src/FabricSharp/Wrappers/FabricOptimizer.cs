@@ -1,3 +1,4 @@
+using FabricSharp.DataParallel;
 using FabricSharp.Precision;
 using FabricSharp.Strategies;
 using TorchSharp.Modules;
@@ -8,8 +9,10 @@ namespace FabricSharp;
 /// <summary>
 /// The optimizer that <c>Setup</c> gives back: usable wherever a TorchSharp optimizer is, learning-rate schedulers included.
 /// <see cref="step"/> is refused while gradients are not averaged.
+/// Where the original (or, for a sharded one, its inner optimizer) has a momentum or betas, so has this object: it is an
+/// <see cref="optim.IMomentum"/> or <see cref="optim.IBetas"/> then, as OneCycleLR and CyclicLR ask for.
 /// </summary>
-public sealed class FabricOptimizer : optim.Optimizer
+public class FabricOptimizer : optim.Optimizer
 {
     private readonly Strategy _strategy;
     private readonly Func<IEnumerable<ModuleHandler>> _modules;
@@ -17,7 +20,7 @@ public sealed class FabricOptimizer : optim.Optimizer
     private Parameter[]? _parameters;
     private long _passesAtLastStep;
 
-    internal FabricOptimizer(optim.Optimizer optimizer, Strategy strategy, Func<IEnumerable<ModuleHandler>> modules, ScaledTraining? scaled = null)
+    private protected FabricOptimizer(optim.Optimizer optimizer, Strategy strategy, Func<IEnumerable<ModuleHandler>> modules, ScaledTraining? scaled = null)
         : base(IntPtr.Zero)
     {
         Optimizer = optimizer;
@@ -26,6 +29,15 @@ public sealed class FabricOptimizer : optim.Optimizer
         _scaled = scaled;
         _passesAtLastStep = scaled?.BackwardPasses ?? 0;
     }
+
+    /// <summary>Wraps an optimizer in an object that has what the original has.</summary>
+    internal static FabricOptimizer Wrap(optim.Optimizer optimizer, Strategy strategy, Func<IEnumerable<ModuleHandler>> modules, ScaledTraining? scaled, Action stepped) =>
+        (optimizer is ZeroRedundancyOptimizer sharded ? sharded.Optimizer : optimizer) switch
+        {
+            optim.IMomentum momentum => new MomentumOptimizer(momentum, optimizer, strategy, modules, scaled) { Stepped = stepped },
+            optim.IBetas betas => new BetasOptimizer(betas, optimizer, strategy, modules, scaled) { Stepped = stepped },
+            _ => new FabricOptimizer(optimizer, strategy, modules, scaled) { Stepped = stepped },
+        };
 
     /// <summary>The original optimizer.</summary>
     public optim.Optimizer Optimizer { get; }
@@ -40,7 +52,7 @@ public sealed class FabricOptimizer : optim.Optimizer
     /// Updates the parameters; with <c>precision: "16-mixed"</c> not where a gradient of some rank is infinite or NaN. Collective where this rank took no part in the last backward pass: it contributes zeros then.
     /// </summary>
     /// <param name="closure">Re-evaluates the model and returns the loss, for optimizers that need it.</param>
-    /// <exception cref="DataParallel.UnfinishedReductionException">Parameters got no gradient and the strategy does not allow that.</exception>
+    /// <exception cref="UnfinishedReductionException">Parameters got no gradient and the strategy does not allow that.</exception>
     /// <exception cref="NotSupportedException">With <c>precision: "16-mixed"</c>: a closure was given, or the optimizer needs one.</exception>
     /// <exception cref="InvalidOperationException">With <c>precision: "16-mixed"</c>: <see cref="Fabric.Backward"/> was not called since the last step.</exception>
     public override Tensor step(Func<Tensor>? closure = null)

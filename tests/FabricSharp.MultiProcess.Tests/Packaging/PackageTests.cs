@@ -11,6 +11,16 @@ public sealed class PackageTests(ConsumerProject project) : IClassFixture<Consum
     }
 
     [Fact]
+    public async Task Testing_Installed_RunsRanksInThreadsAndProcesses()
+    {
+        using var program = new RunningProgram("dotnet", ["run", "--project", project.TestFolder]);
+        var result = await program.EndAsync(TimeSpan.FromMinutes(3));
+        Assert.True(result.ExitCode == 0, result.ToString());
+        Assert.Contains("threads 1.5 1.5\n", result.Output);
+        Assert.Contains("processes 0 sum 3 0 sum 3\n", result.Output);
+    }
+
+    [Fact]
     public async Task Publish_WithoutRuntimeIdentifier_TrainsOnTwoRanks()
     {
         var output = await PublishAsync("portable");

@@ -36,6 +36,21 @@ public partial class DocumentationTests
         Assert.All(titles, title => Assert.True(texts.Contains(title, StringComparison.Ordinal), $"No message contains: {title}"));
     }
 
+    /// <summary>What the page shows is compiled and run.</summary>
+    [Fact]
+    public void TestingPage_EachExample_IsAMethodOfTheTests()
+    {
+        var program = Unindented(File.ReadAllText(Path.Combine(Root, "tests", "FabricSharp.Tests", "Testing", "DocumentedExamples.cs")));
+        var examples = Example().Matches(File.ReadAllText(Path.Combine(Root, "docs", "testing.md"))).Select(match => Unindented(match.Groups[1].Value)).ToList();
+        Assert.Equal(3, examples.Count);
+        Assert.All(examples, example => Assert.Contains(example, program));
+    }
+
+    private static string Unindented(string text) => string.Join('\n', text.Split('\n').Select(line => line.Trim()));
+
+    [GeneratedRegex("```csharp\n(.*?)```", RegexOptions.Singleline)]
+    private static partial Regex Example();
+
     [GeneratedRegex(@"\]\(([^)#\s]+)(?:#[^)]*)?\)")]
     private static partial Regex Link();
 

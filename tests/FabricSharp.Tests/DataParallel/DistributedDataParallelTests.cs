@@ -143,6 +143,20 @@ public class DistributedDataParallelTests
     });
 
     [Fact]
+    public void Construct_IgnoredBuffer_StaysThisRanks() => GroupOfThreads.Run("shm", 2, group =>
+    {
+        var net = nn.BatchNorm1d(2);
+        net.running_mean!.fill_(group.Rank + 1);
+        net.running_var!.fill_(group.Rank + 1);
+        using var model = new DistributedDataParallel<Tensor, Tensor>(net, group, new DDPOptions { ParametersToIgnore = ["running_mean"] });
+        Assert.True(net.running_mean!.eq(group.Rank + 1).all().item<bool>());
+        Assert.True(net.running_var!.eq(1).all().item<bool>());
+        model.Backward(model.call(zeros(4, 2)).sum());
+        Assert.True(net.running_mean!.allclose(full([2], 0.9f * (group.Rank + 1))));
+        group.Barrier().Wait();
+    });
+
+    [Fact]
     public void Construct_UnknownIgnoredName_ListsTheKnownOnes() => GroupOfThreads.Run("shm", 1, group =>
     {
         var e = Assert.Throws<ArgumentException>(() => new DistributedDataParallel<Tensor, Tensor>(nn.Linear(2, 2), group, new DDPOptions { ParametersToIgnore = ["wait"] }));

@@ -38,6 +38,24 @@ public class ReducerSynchronizationTests
         Assert.True(replica.Module.Trunk.weight!.grad!.eq(replica.Rank + 1).all().item<bool>());
     });
 
+    /// <summary>What counts is where the forward pass is, as in PyTorch.</summary>
+    [Fact]
+    public void NoSync_ForwardInsideBackwardOutside_StaysLocal() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        var trunk = replica.Module.Trunk.weight!;
+        MixedPass(replica, forwardSynchronizes: false, m => m.Trunk.weight!.sum() * (replica.Rank + 1));
+        Assert.True(trunk.grad!.eq(replica.Rank + 1).all().item<bool>());
+        replica.Pass(m => m.parameters().Select(parameter => parameter.sum()).Aggregate((a, b) => a + b));
+        Assert.True(trunk.grad!.eq(2.5).all().item<bool>()); // 1 and 2 from before, and 1 now
+    });
+
+    [Fact]
+    public void NoSync_ForwardOutsideBackwardInside_IsAveraged() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
+    {
+        MixedPass(replica, forwardSynchronizes: true, m => m.parameters().Select(parameter => parameter.sum() * (replica.Rank + 1)).Aggregate((a, b) => a + b));
+        Assert.All(replica.Module.parameters(), parameter => Assert.True(parameter.grad!.eq(1.5).all().item<bool>()));
+    });
+
     [Fact]
     public void NoSync_UsedOnlyInside_CountsInTheSynchronisingPass() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
     {
@@ -98,6 +116,25 @@ public class ReducerSynchronizationTests
         Assert.Equal(broadcast ? expected : 2 * expected, means[1, 0].item<float>(), 1e-5);
         Assert.Equal(3, replica.Module.num_batches_tracked!.item<long>());
     }, new DDPOptions { BroadcastBuffers = broadcast });
+
+    /// <summary>The next synchronising forward pass brings rank 0's to all.</summary>
+    [Fact]
+    public void Buffers_ForwardInsideNoSync_StayLocal() => Replica<BatchNorm1d>.Run(2, () => nn.BatchNorm1d(2), replica =>
+    {
+        var mean = replica.Module.running_mean!;
+        void Forward(float value) => replica.Pass(m => m.call(full([4, 2], value)).sum());
+        Forward(10);
+        replica.Reducer.RequiresSynchronization = false;
+        Forward(replica.Rank == 0 ? 10 : 30);
+        Forward(replica.Rank == 0 ? 10 : 30);
+        Assert.Equal(replica.Rank == 0 ? 2.71 : 6.51, mean[0].item<float>(), 1e-4); // m := 0.9 m + 0.1 x, from 0, three times
+        replica.Reducer.RequiresSynchronization = true;
+        replica.Reducer.BeforeForward();
+        Assert.Equal(2.71, mean[0].item<float>(), 1e-4);
+        replica.Reducer.BeforeBackward();
+        replica.Module.call(full([4, 2], 10f)).sum().backward();
+        replica.Reducer.AfterBackward();
+    });
 
     [Fact]
     public void Backward_ThatThrowsOnAllRanks_IsForgotten() => Replica<Branchy>.Run(2, () => new Branchy(), replica =>
@@ -292,6 +329,18 @@ public class ReducerSynchronizationTests
     }
 
     /// <summary>A backward pass that throws after the gradients of one branch have come: a tensor that it needs was changed.</summary>
+    private static void MixedPass(Replica<Branchy> replica, bool forwardSynchronizes, Func<Branchy, Tensor> loss)
+    {
+        replica.Reducer.RequiresSynchronization = forwardSynchronizes;
+        replica.Reducer.BeforeForward();
+        var value = loss(replica.Module);
+        replica.Reducer.RequiresSynchronization = !forwardSynchronizes;
+        replica.Reducer.BeforeBackward();
+        value.backward();
+        replica.Reducer.AfterBackward();
+        replica.Reducer.RequiresSynchronization = true;
+    }
+
     private static void Fail(Replica<Branchy> replica)
     {
         replica.Reducer.BeforeForward();

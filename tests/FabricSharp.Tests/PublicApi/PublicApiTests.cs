@@ -4,13 +4,15 @@ namespace FabricSharp.Tests.PublicApi;
 
 public class PublicApiTests
 {
-    private const string Approved = "FabricSharp.approved.txt", Received = "FabricSharp.received.txt";
+    public static TheoryData<string, Type> Libraries { get; } = new() { { "FabricSharp", typeof(Fabric) }, { "FabricSharp.Testing", typeof(FabricSharp.Testing.RankThreads) } };
 
     /// <summary>A public member that was added, changed or removed shows here, so that nobody does it unawares.</summary>
-    [Fact]
-    public void PublicApi_OfTheLibrary_IsTheApprovedOne()
+    [Theory]
+    [MemberData(nameof(Libraries))]
+    public void PublicApi_OfTheLibrary_IsTheApprovedOne(string name, Type type)
     {
-        var api = typeof(Fabric).Assembly.GeneratePublicApi(new ApiGeneratorOptions { IncludeAssemblyAttributes = false }).ReplaceLineEndings("\n").TrimEnd() + "\n";
+        string Approved = $"{name}.approved.txt", Received = $"{name}.received.txt";
+        var api = type.Assembly.GeneratePublicApi(new ApiGeneratorOptions { IncludeAssemblyAttributes = false }).ReplaceLineEndings("\n").TrimEnd() + "\n";
         var approved = Path.Combine(AppContext.BaseDirectory, "PublicApi", Approved);
         var expected = File.Exists(approved) ? File.ReadAllText(approved).ReplaceLineEndings("\n") : "";
         if (api == expected)

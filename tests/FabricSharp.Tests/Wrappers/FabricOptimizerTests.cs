@@ -69,6 +69,72 @@ public sealed class FabricOptimizerTests : IDisposable
         Assert.Equal(0.125, optimizer.ParamGroups.Single().LearningRate, 12);
     }
 
+    /// <summary>Schedulers that cycle the momentum ask the optimizer for it; the numbers are in the groups.</summary>
+    [Theory]
+    [InlineData("SGD", true)]
+    [InlineData("SGD", false)]
+    [InlineData("RMSProp", true)]
+    [InlineData("Adam", false)]
+    [InlineData("AdamW", false)]
+    public void Scheduler_ThatCyclesTheMomentum_DoesToTheOriginalWhatItDoesWithoutFabric(string name, bool cyclic)
+    {
+        static List<(double, double)> Course(optim.Optimizer optimizer, bool cyclic)
+        {
+            var scheduler = cyclic ? optim.lr_scheduler.CyclicLR(optimizer, 0.01, 0.1, step_size_up: 3) : optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps: 8);
+            var course = new List<(double, double)>();
+            for (var step = 0; step < 6; step++)
+            {
+                var group = optimizer.ParamGroups.Single();
+                course.Add((group.LearningRate, group is optim.IMomentum momentum ? momentum.Momentum : ((optim.IBetas)group).Betas.Item1));
+                scheduler.step();
+            }
+
+            return course;
+        }
+
+        optim.Optimizer Make() => name switch
+        {
+            "SGD" => optim.SGD(_model.parameters(), 0.1, momentum: 0.9),
+            "RMSProp" => optim.RMSProp(_model.parameters(), 0.1, momentum: 0.9),
+            "Adam" => optim.Adam(_model.parameters(), 0.1),
+            _ => optim.AdamW(_model.parameters(), 0.1),
+        };
+        var plain = Course(Make(), cyclic);
+        var original = Make();
+        var (_, optimizer) = _fabric.Setup(_model, original);
+        Assert.Equal(plain, Course(optimizer, cyclic));
+        Assert.Equal(6, plain.Distinct().Count());
+        Assert.Equal(original is optim.IMomentum, optimizer is optim.IMomentum);
+        Assert.Equal(original is optim.IBetas, optimizer is optim.IBetas);
+    }
+
+    [Fact]
+    public void Momentum_OfTheWrapper_IsTheOriginals()
+    {
+        var original = optim.SGD(_model.parameters(), 0.1, momentum: 0.9);
+        var wrapped = Assert.IsAssignableFrom<optim.IMomentum>(_fabric.SetupOptimizers(original)[0]);
+        wrapped.Momentum = 0.5;
+        Assert.Equal(0.5, ((optim.IMomentum)original).Momentum);
+        var adam = optim.Adam(_model.parameters(), 0.1);
+        var betas = Assert.IsAssignableFrom<optim.IBetas>(_fabric.SetupOptimizers(adam)[0]);
+        betas.Betas = (0.5, 0.6);
+        Assert.Equal((0.5, 0.6), ((optim.IBetas)adam).Betas);
+        var none = _fabric.SetupOptimizers(optim.Adagrad(_model.parameters()))[0];
+        Assert.False(none is optim.IMomentum or optim.IBetas);
+        Assert.Throws<ArgumentException>(() => optim.lr_scheduler.OneCycleLR(none, 0.1, total_steps: 5));
+    }
+
+    [Fact]
+    public void Scheduler_ThatCyclesTheMomentumOfAShardedOptimizer_ReachesTheInnerOne()
+    {
+        var sharded = _fabric.ShardOptimizer(_model.parameters(), share => optim.SGD(share, 0.1, momentum: 0.9));
+        var (_, optimizer) = _fabric.Setup(_model, sharded);
+        var scheduler = optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps: 5);
+        scheduler.step();
+        Assert.NotEqual(0.9, ((SGD.ParamGroup)sharded.Optimizer.ParamGroups.Single()).Momentum);
+        Assert.NotEqual(0.1, sharded.Optimizer.ParamGroups.Single().LearningRate);
+    }
+
     [Fact]
     public void Step_Closure_IsRunAndItsValueReturned()
     {
