@@ -15,6 +15,7 @@ internal static class Scenario
         ["precision"] = Precisions.Run,
         ["uneven-inputs"] = UnevenInputs.Run,
         ["reference"] = ReferenceRun.Train,
+        ["export-reference"] = ReferenceRun.Export,
         ["record-reference"] = ReferenceRun.Record,
         ["leak"] = Leak.Run,
         ["throw"] = RankFailures.Throw,

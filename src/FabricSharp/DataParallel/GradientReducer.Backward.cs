@@ -99,13 +99,16 @@ internal sealed partial class GradientReducer
     {
         if (_disposed || _failure is not null)
             return;
+        var hasGradient = _accessor.HasGradient(slot); // an autograd function may have returned none
         if (!_synchronizes)
         {
-            slot.HasLocalGradient = true;
+            slot.HasLocalGradient |= hasGradient;
             return;
         }
 
         BeginPass();
+        if (!hasGradient && ToleratesUnused)
+            return; // as if it had not been reached
         if (!IsLastFiring(slot))
             return;
         Accept(slot);
@@ -137,18 +140,23 @@ internal sealed partial class GradientReducer
     /// <summary>Puts the parameter's gradient where the other ranks can read it.</summary>
     private void Accept(ParameterSlot slot)
     {
+        if (_accessor.HasGradient(slot))
+            BringToBucket(slot);
+        else
+            FillMissing(slot);
         slot.ReadyPass = _pass;
         slot.HasLocalGradient = false;
         _arrivals.Add(slot.Index);
-        if (slot.IsPooled)
-        {
-            _accessor.BringToPool(slot, _pool!);
-            return;
-        }
-
-        _accessor.CopyToBucket(slot);
-        if (UsesViews)
+        if (UsesViews && !slot.IsPooled)
             _accessor.PointToBucket(slot);
+    }
+
+    private void BringToBucket(ParameterSlot slot)
+    {
+        if (slot.IsPooled)
+            _accessor.BringToPool(slot, _pool!);
+        else
+            _accessor.CopyToBucket(slot);
     }
 
     /// <summary>Pieces are launched strictly in order: that, and equal lists of pieces, is what makes the ranks' reductions match.</summary>

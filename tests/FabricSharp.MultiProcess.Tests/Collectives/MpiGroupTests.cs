@@ -54,9 +54,9 @@ public sealed class MpiGroupTests
         OthersSee("aborts", "PeerFailed.*because rank 1 failed: disk full: größer");
         OthersSee("aborts-at-length", "PeerFailed.*because rank 1 failed: x{1000,5000}$");
         OthersSee("aborts-reducer", "PeerFailed.*'a, control'.*because rank 1 failed: no");
-        OthersSee("leaves", "PeerFailed.*because rank 1 failed: it has left the group");
-        OthersSee("leaves-many", "PeerFailed.*because rank 1 failed: it has left the group");
-        OthersSee("leaves-receiver", "PeerFailed.*Recv of 10 × Float32 from rank 1.*because rank 1 failed: it has left the group");
+        OthersSee("leaves", "PeerFailed.*because rank [0-2] failed: it has left the group"); // who hears of it leaves, too, and may be heard first
+        OthersSee("leaves-many", "PeerFailed.*because rank [0-2] failed: it has left the group");
+        OthersSee("leaves-receiver", "PeerFailed.*Recv of 10 × Float32 from rank 1.*because rank [0-2] failed: it has left the group");
         Matches("DistributedException.*enough", On(1, "calls-after-abort"), "calls-after-abort");
         Assert.All(new[] { "does-not-come", "does-not-send", "monitored", "aborts", "leaves" }, failure => Assert.Null(On(1, failure)));
     }

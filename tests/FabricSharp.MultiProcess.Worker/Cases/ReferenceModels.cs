@@ -11,7 +11,9 @@ namespace FabricSharp.MultiProcess.Worker.Cases;
 /// <param name="Name">The name.</param>
 /// <param name="Model">The model, with the same values wherever it is made.</param>
 /// <param name="Loss">The loss of one rank's batch.</param>
-internal sealed record ReferenceModel(string Name, Module<Tensor, Tensor> Model, Func<Module<Tensor, Tensor>, int, int, Tensor> Loss)
+/// <param name="Batch">What the loss is computed from, by name.</param>
+internal sealed record ReferenceModel(
+    string Name, Module<Tensor, Tensor> Model, Func<Module<Tensor, Tensor>, int, int, Tensor> Loss, Func<int, int, Dictionary<string, Tensor>> Batch)
 {
     private const int Vocabulary = 50, Length = 16;
 
@@ -20,10 +22,10 @@ internal sealed record ReferenceModel(string Name, Module<Tensor, Tensor> Model,
         random.manual_seed(7);
         return name switch
         {
-            "mlp" => new(name, Layers(8, 160), (net, step, rank) => net.call(Noise(step, rank, 16, 160)).square().mean()),
-            "gpt" => new(name, new SmallGpt(Vocabulary, Length, 32, 2), LanguageLoss),
-            "deep" => new(name, Layers(120, 16), (net, step, rank) => net.call(Noise(step, rank, 8, 16)).square().mean()),
-            "branchy" => new(name, new Experts(10, 140), ExpertLoss),
+            "mlp" => Squares(name, Layers(8, 160), (step, rank) => Noise(step, rank, 16, 160)),
+            "gpt" => new(name, new SmallGpt(Vocabulary, Length, 32, 2), LanguageLoss, Text),
+            "deep" => Squares(name, Layers(120, 16), (step, rank) => Noise(step, rank, 8, 16)),
+            "branchy" => Squares(name, new Experts(10, 140), (step, rank) => Noise(step, rank, 16, 140)),
             _ => throw new ArgumentException($"Unknown model '{name}'. Known: mlp, gpt, deep, branchy."),
         };
     }
@@ -34,18 +36,28 @@ internal sealed record ReferenceModel(string Name, Module<Tensor, Tensor> Model,
         return randn(shape, generator: generator);
     }
 
-    private static Tensor LanguageLoss(Module<Tensor, Tensor> net, int step, int rank)
+    private static ReferenceModel Squares(string name, Module<Tensor, Tensor> model, Func<int, int, Tensor> input) => new(
+        name,
+        model,
+        (net, step, rank) =>
+        {
+            if (net is Experts experts)
+                experts.Chosen = step % 10;
+            return net.call(input(step, rank)).square().mean();
+        },
+        (step, rank) => new() { ["input"] = input(step, rank) });
+
+    private static Dictionary<string, Tensor> Text(int step, int rank)
     {
         using var generator = new Generator((ulong)(1000 * step + rank + 1));
         var text = randint(Vocabulary, [4, Length + 1], generator: generator, dtype: ScalarType.Int64);
-        var logits = net.call(text.narrow(1, 0, Length));
-        return functional.cross_entropy(logits.reshape(-1, Vocabulary), text.narrow(1, 1, Length).reshape(-1));
+        return new() { ["input"] = text.narrow(1, 0, Length), ["target"] = text.narrow(1, 1, Length) };
     }
 
-    private static Tensor ExpertLoss(Module<Tensor, Tensor> net, int step, int rank)
+    private static Tensor LanguageLoss(Module<Tensor, Tensor> net, int step, int rank)
     {
-        ((Experts)net).Chosen = step % 10;
-        return net.call(Noise(step, rank, 16, 140)).square().mean();
+        var text = Text(step, rank);
+        return functional.cross_entropy(net.call(text["input"]).reshape(-1, Vocabulary), text["target"].reshape(-1));
     }
 
     private static Sequential Layers(int count, int width) =>

@@ -48,6 +48,21 @@ internal static class ReferenceRun
         Report.Send(new { rank = 0, losses, parameters = Describe(reference.Model) });
     }
 
+    /// <summary>
+    /// Writes the first weights and every batch of a model to a file, for another framework to train on: parameters by their names, batches as
+    /// <c>input.STEP.RANK</c> and, for the transformer, <c>target.STEP.RANK</c>.
+    /// </summary>
+    public static void Export(Settings settings)
+    {
+        var reference = ReferenceModel.Make(settings.Text("model"));
+        var tensors = reference.Model.named_parameters().ToDictionary(p => p.name, p => (object?)p.parameter.detach());
+        for (var step = 0; step < Steps; step++)
+            for (var rank = 0; rank < settings.Number("ranks", 2); rank++)
+                foreach (var (name, batch) in reference.Batch(step, rank))
+                    tensors[$"{name}.{step}.{rank}"] = batch;
+        Checkpointing.Checkpoint.Save(settings.Text("file"), tensors);
+    }
+
     private static double NaiveStep(ReferenceModel reference, TorchSharp.Modules.Parameter[] parameters, int step, int ranks)
     {
         var sums = new Tensor?[parameters.Length];
