@@ -2,7 +2,7 @@ using System.Text.Json;
 
 namespace FabricSharp.MultiProcess.Tests.DataParallel;
 
-/// <summary>100 steps on real ranks against recorded runs; see References/README.md for how those were made.</summary>
+/// <summary>100 steps on real ranks against recorded runs of PyTorch's DistributedDataParallel; see References/README.md for how those were made.</summary>
 public sealed class RecordedReferenceTests
 {
     private const double Tolerance = 1e-6;
@@ -16,7 +16,7 @@ public sealed class RecordedReferenceTests
     [InlineData("deep", 4, "ddp_find_unused_parameters_true")]
     [InlineData("branchy", 2, "ddp_find_unused_parameters_true")]
     [InlineData("branchy", 4, "ddp_find_unused_parameters_true")]
-    public async Task Train_HundredSteps_GivesTheRecordedLossesAndParameters(string model, int ranks, string strategy)
+    public async Task Train_HundredSteps_GivesTheLossesAndParametersOfPyTorch(string model, int ranks, string strategy)
     {
         using var recorded = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(AppContext.BaseDirectory, "DataParallel", "References", $"{model}-{ranks}.json"), TestContext.Current.CancellationToken));
         var result = await RunningProgram.RunWorkerAsync($"reference model={model} ranks={ranks} strategy={strategy}", TimeSpan.FromSeconds(120));
