@@ -123,6 +123,38 @@ public class CommunicationHookTests
         }, new DDPOptions { CommunicationHook = new PowerSgdHook(rank, Start, useErrorFeedback: errorFeedback, warmStart: warmStart) });
     }
 
+    [Theory]
+    [InlineData("allreduce", ScalarType.BFloat16)]
+    [InlineData("fp16", ScalarType.BFloat16)]
+    [InlineData("bf16", ScalarType.BFloat16)]
+    [InlineData("powersgd", ScalarType.BFloat16)]
+    [InlineData("allreduce", ScalarType.Float16)]
+    [InlineData("fp16", ScalarType.Float16)]
+    [InlineData("bf16", ScalarType.Float16)]
+    [InlineData("powersgd", ScalarType.Float16)]
+    public void Hooks_ModelInSixteenBits_AverageInItsType(string name, ScalarType type) => Replica<Matrices>.Run(2, () => new Matrices(type), replica =>
+    {
+        for (var step = 0; step < 4; step++)
+        {
+            replica.ZeroGradients();
+            replica.Pass(m => (m.Weight * (outer(arange(12, ScalarType.Float32), ones(10)) * (replica.Rank + 1)).to(type)).sum() + m.Bias.sum());
+            Assert.Equal(type, replica.Module.Weight.grad!.dtype);
+            var found = replica.Module.Weight.grad.to(ScalarType.Float32);
+            Assert.True(found.allclose(outer(arange(12, ScalarType.Float32), ones(10)) * 1.5, rtol: 0.03, atol: 0.03), $"step {step}: {found.str()}");
+        }
+
+        replica.RequireEqualReplicas();
+    }, new DDPOptions
+    {
+        CommunicationHook = name switch
+        {
+            "allreduce" => CommunicationHook.AllReduce,
+            "fp16" => CommunicationHook.Float16(),
+            "bf16" => CommunicationHook.BFloat16(),
+            _ => new PowerSgdHook(1, startIteration: 2),
+        },
+    });
+
     [Fact]
     public void PowerSgd_MatrixOfLowRank_IsExact() => Replica<Matrices>.Run(2, () => new Matrices(), replica =>
     {
@@ -267,11 +299,15 @@ public class CommunicationHookTests
 
     private sealed class Matrices : nn.Module
     {
-        private readonly TorchSharp.Modules.Parameter weight = new(randn(12, 10));
-        private readonly TorchSharp.Modules.Parameter bias = new(randn(10));
+        private readonly TorchSharp.Modules.Parameter weight;
+        private readonly TorchSharp.Modules.Parameter bias;
 
-        public Matrices()
-            : base(nameof(Matrices)) => RegisterComponents();
+        public Matrices(ScalarType type = ScalarType.Float32)
+            : base(nameof(Matrices))
+        {
+            (weight, bias) = (new(randn(12, 10).to(type)), new(randn(10).to(type)));
+            RegisterComponents();
+        }
 
         public TorchSharp.Modules.Parameter Weight => weight;
 
