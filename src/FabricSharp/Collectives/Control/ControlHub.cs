@@ -26,6 +26,9 @@ internal sealed class ControlHub : IDisposable
     private readonly Dictionary<(int Channel, long Number), Call> _calls = [];
     private readonly Dictionary<int, long[]> _lastCalls = [];
     private readonly Dictionary<(int From, int To, int Tag), Meeting> _meetings = [];
+
+    /// <summary>What was told to all before all had come: a rank that is let in later hears it, too.</summary>
+    private readonly List<(int Except, ControlFrame Kind, Action<BinaryWriter>? Write)> _news = [];
     private int _joined;
     private bool _diverged;
 
@@ -109,6 +112,9 @@ internal sealed class ControlHub : IDisposable
                 return -1;
             _sockets[rank] = socket;
             _joined++;
+            foreach (var (except, kind, write) in _news)
+                if (except != rank)
+                    Send(rank, kind, write);
         }
 
         socket.ReceiveLimit = TimeSpan.Zero;
@@ -267,6 +273,8 @@ internal sealed class ControlHub : IDisposable
 
     private void Broadcast(int except, ControlFrame kind, Action<BinaryWriter>? write)
     {
+        if (_joined < _size)
+            _news.Add((except, kind, write));
         for (var rank = 0; rank < _size; rank++)
             if (rank != except)
                 Send(rank, kind, write);
