@@ -109,7 +109,7 @@ public sealed partial class Fabric
         RequireLaunched(nameof(AllGather));
         if (Strategy.Group is not { } group)
             return tensor;
-        return syncGrads ? group.AllGatherWithGradient(tensor) : GatheredTensor.Of(tensor, group);
+        return syncGrads ? group.AllGatherWithGradient(tensor) : DifferentiableCollectives.Gather(tensor, group);
     }
 
     /// <inheritdoc cref="AllGather(Tensor, bool)"/>

@@ -130,20 +130,4 @@ public sealed partial class Fabric
             throw new InvalidOperationException(
                 $"Rank {GlobalRank}: `Backward` was called before any model was set up, so no gradient would be averaged and the ranks' models would drift apart. Write `var (model, optimizer) = fabric.Setup(module, optimizer);` first, and call `model`.");
     }
-
-    private sealed class NoSyncScope : IDisposable
-    {
-        private readonly ModuleHandler _handler;
-        private readonly bool _before;
-
-        public NoSyncScope(ModuleHandler handler, bool enabled)
-        {
-            _handler = handler;
-            _before = handler.RequiresSynchronization;
-            if (enabled)
-                handler.RequiresSynchronization = false;
-        }
-
-        public void Dispose() => _handler.RequiresSynchronization = _before;
-    }
 }

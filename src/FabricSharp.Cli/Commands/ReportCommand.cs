@@ -1,5 +1,6 @@
 using System.CommandLine;
 using FabricSharp.Cli.Report;
+using FabricSharp.Diagnostics;
 
 namespace FabricSharp.Cli.Commands;
 
@@ -40,7 +41,7 @@ internal static class ReportCommand
         if (models.Count == 0)
             throw new InvalidDataException($"The run in '{run.Folder}' has no model.");
         var curves = metrics is null ? MetricsFile.Find(directory) : MetricsFile.Read(metrics);
-        Replace(output, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(ReportPage.Of(run, models, curves))));
+        ReplacedFile.Write(output, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(ReportPage.Of(run, models, curves))));
         Console.WriteLine($"{output}: {models[0].Steps.Count} steps of {run.Ranks.Count} ranks{(curves is null ? "" : $", curves of {curves.Path}")}.");
         foreach (var warning in run.Warnings)
             Console.WriteLine(warning);
@@ -48,15 +49,7 @@ internal static class ReportCommand
             Console.WriteLine($"- {advice.Title}: {advice.Evidence} {advice.Remedy}");
         if (trace is null)
             return;
-        Replace(trace, stream => ChromeTrace.Write(stream, models));
+        ReplacedFile.Write(trace, stream => ChromeTrace.Write(stream, models));
         Console.WriteLine($"{trace}: open it at ui.perfetto.dev or chrome://tracing.");
-    }
-
-    /// <summary>Whoever looks at the file sees the old or the new one.</summary>
-    private static void Replace(string path, Action<Stream> write)
-    {
-        using (var stream = new FileStream(path + ".new", FileMode.Create, FileAccess.Write, FileShare.None))
-            write(stream);
-        File.Move(path + ".new", path, overwrite: true);
     }
 }

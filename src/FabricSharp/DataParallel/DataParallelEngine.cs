@@ -27,20 +27,5 @@ internal sealed class DataParallelEngine : IDisposable
 
     public IDisposable NoSync() => new NoSyncScope(Reducer);
 
-    public void Dispose() => Reducer.Dispose();
-
-    private sealed class NoSyncScope : IDisposable
-    {
-        private readonly GradientReducer _reducer;
-        private readonly bool _before;
-
-        public NoSyncScope(GradientReducer reducer)
-        {
-            _reducer = reducer;
-            _before = reducer.RequiresSynchronization;
-            reducer.RequiresSynchronization = false;
-        }
-
-        public void Dispose() => _reducer.RequiresSynchronization = _before;
-    }
+    public void Dispose() => _backward.Dispose();
 }

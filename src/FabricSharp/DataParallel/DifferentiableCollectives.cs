@@ -18,7 +18,7 @@ public static class DifferentiableCollectives
     {
         ArgumentNullException.ThrowIfNull(group);
         ArgumentNullException.ThrowIfNull(input);
-        return Apply(group, input, () => GatherFunction.apply(input, group), () => GatherFunction.Gather(input, group));
+        return Apply(group, input, () => GatherFunction.apply(input, group), () => Gather(input, group));
     }
 
     /// <summary>Sums or averages the ranks' tensors element by element. Backward: the gradients are combined in the same way. Collective.</summary>
@@ -38,6 +38,15 @@ public static class DifferentiableCollectives
         return Apply(group, input, () => ReduceFunction.apply(input, group, reduction), () => ReduceFunction.Reduce(input, group, reduction));
     }
 
+    /// <summary>Collects every rank's tensor, without a way back for gradients. Collective.</summary>
+    internal static Tensor Gather(Tensor input, ProcessGroup group)
+    {
+        var output = empty([group.Size, .. input.shape], input.dtype, input.device);
+        using var plain = input.detach();
+        group.AllGather(output, plain).Wait();
+        return output;
+    }
+
     /// <summary>TorchSharp leaves a copy of the output and an empty tensor of its size behind, which the scope frees.</summary>
     private static Tensor Apply(ProcessGroup group, Tensor input, Func<Tensor> recorded, Func<Tensor> plain)
     {
@@ -51,14 +60,6 @@ public static class DifferentiableCollectives
     private sealed class GatherFunction : autograd.SingleTensorFunction<GatherFunction>
     {
         public override string Name => "AllGather";
-
-        public static Tensor Gather(Tensor input, ProcessGroup group)
-        {
-            var output = empty([group.Size, .. input.shape], input.dtype, input.device);
-            using var plain = input.detach();
-            group.AllGather(output, plain).Wait();
-            return output;
-        }
 
         public override Tensor forward(autograd.AutogradContext ctx, params object[] vars)
         {

@@ -166,54 +166,7 @@ internal abstract unsafe class GradientAccessor
         public override void Clear(ParameterSlot slot) => ClearView(slot);
     }
 
-    private sealed class ManagedDeviceAccessor : GradientAccessor
-    {
-        public override bool CanUseViews => false;
-
-        public override bool NeedsTensors => true;
-
-        public override bool HasGradient(ParameterSlot slot)
-        {
-            using var gradient = slot.Parameter.grad;
-            return gradient is not null;
-        }
-
-        public override void CopyToBucket(ParameterSlot slot)
-        {
-            using var gradientsOff = no_grad();
-            using var gradient = slot.Parameter.grad!;
-            if (gradient.is_sparse)
-                throw Sparse(slot);
-            RequireFit(slot, gradient.numel(), gradient.dtype);
-            slot.View!.copy_(gradient);
-        }
-
-        public override void PointToBucket(ParameterSlot slot) => throw new NotSupportedException("Gradients cannot be views of buckets here.");
-
-        public override void CopyFromBucket(ParameterSlot slot)
-        {
-            using var gradientsOff = no_grad();
-            using var gradient = slot.Parameter.grad;
-            if (gradient is not null)
-            {
-                gradient.copy_(slot.View!);
-                return;
-            }
-
-            using var made = slot.View!.clone();
-            slot.Parameter.grad = made;
-        }
-
-        public override void Clear(ParameterSlot slot) => ClearView(slot);
-    }
-
-    private static void ClearView(ParameterSlot slot)
-    {
-        using var gradientsOff = no_grad();
-        slot.View!.zero_();
-    }
-
-    private sealed class ManagedAccessor : GradientAccessor
+    private class ManagedAccessor : GradientAccessor
     {
         public override bool CanUseViews => false;
 
@@ -249,6 +202,43 @@ internal abstract unsafe class GradientAccessor
             else
                 slot.Parameter.grad = result;
         }
+    }
+
+    private sealed class ManagedDeviceAccessor : ManagedAccessor
+    {
+        public override bool NeedsTensors => true;
+
+        public override void CopyToBucket(ParameterSlot slot)
+        {
+            using var gradientsOff = no_grad();
+            using var gradient = slot.Parameter.grad!;
+            if (gradient.is_sparse)
+                throw Sparse(slot);
+            RequireFit(slot, gradient.numel(), gradient.dtype);
+            slot.View!.copy_(gradient);
+        }
+
+        public override void CopyFromBucket(ParameterSlot slot)
+        {
+            using var gradientsOff = no_grad();
+            using var gradient = slot.Parameter.grad;
+            if (gradient is not null)
+            {
+                gradient.copy_(slot.View!);
+                return;
+            }
+
+            using var made = slot.View!.clone();
+            slot.Parameter.grad = made;
+        }
+
+        public override void Clear(ParameterSlot slot) => ClearView(slot);
+    }
+
+    private static void ClearView(ParameterSlot slot)
+    {
+        using var gradientsOff = no_grad();
+        slot.View!.zero_();
     }
 
     private static void RequireFit(ParameterSlot slot, long count, ScalarType type)

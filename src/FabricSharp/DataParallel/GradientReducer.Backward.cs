@@ -111,7 +111,7 @@ internal sealed partial class GradientReducer
             return; // as if it had not been reached
         if (!IsLastFiring(slot))
             return;
-        Accept(slot);
+        Accept(slot, hasGradient);
         if (_hook is not null)
             return;
         slot.Piece.MarkReady();
@@ -137,26 +137,15 @@ internal sealed partial class GradientReducer
             ContributeToOthers();
     }
 
-    /// <summary>Puts the parameter's gradient where the other ranks can read it.</summary>
-    private void Accept(ParameterSlot slot)
+    /// <summary>The parameter's gradient is complete: puts it where the other ranks can read it.</summary>
+    private void Accept(ParameterSlot slot, bool hasGradient)
     {
-        if (_accessor.HasGradient(slot))
-            BringToBucket(slot);
-        else
-            FillMissing(slot);
+        Contribute(slot, hasGradient);
         slot.ReadyPass = _pass;
         slot.HasLocalGradient = false;
         _arrivals.Add(slot.Index);
         if (UsesViews && !slot.IsPooled)
             _accessor.PointToBucket(slot);
-    }
-
-    private void BringToBucket(ParameterSlot slot)
-    {
-        if (slot.IsPooled)
-            _accessor.BringToPool(slot, _pool!);
-        else
-            _accessor.CopyToBucket(slot);
     }
 
     /// <summary>Pieces are launched strictly in order: that, and equal lists of pieces, is what makes the ranks' reductions match.</summary>
@@ -334,9 +323,13 @@ internal sealed partial class GradientReducer
     /// <summary>What this rank contributes for a parameter that it did not use in this pass: what it has accumulated, else zeros.</summary>
     private void FillMissing(ParameterSlot slot)
     {
-        if (slot.ReadyPass == _pass)
-            return;
-        var hasGradient = _accessor.HasGradient(slot);
+        if (slot.ReadyPass != _pass)
+            Contribute(slot, _accessor.HasGradient(slot));
+    }
+
+    /// <summary>Puts the gradient, or zeros, where the other ranks can read it.</summary>
+    private void Contribute(ParameterSlot slot, bool hasGradient)
+    {
         if (slot.IsPooled && hasGradient)
             _accessor.BringToPool(slot, _pool!);
         else if (slot.IsPooled)

@@ -33,7 +33,7 @@ internal sealed partial class GradientReducer
         foreach (var slot in _slots.Reverse().Where(slot => slot.Firings > 0))
         {
             slot.ExpectedFirings = slot.Firings;
-            Accept(slot);
+            Accept(slot, _accessor.HasGradient(slot));
         }
     }
 

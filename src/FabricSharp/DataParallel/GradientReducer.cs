@@ -12,7 +12,7 @@ namespace FabricSharp.DataParallel;
 /// Averages the gradients of one model over the ranks while the backward pass runs, and copes with parameters that take no part in it.
 /// See docs/design/reducer.md. Not thread-safe: one backward pass of a model at a time, as in PyTorch.
 /// </summary>
-internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
+internal sealed partial class GradientReducer : IGradientHookTarget, ISynchronized, IDisposable
 {
     /// <summary>From this size on a gradient is averaged where it was born, in an operation of its own; copying it would cost more than the operation.</summary>
     private const long SmallestPooledGradient = 64 * 1024;
@@ -131,7 +131,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     /// <summary>Payload of the buckets in launch order, in bytes.</summary>
     public IReadOnlyList<long> BucketSizes => [.. _buckets.Select(bucket => bucket.PayloadBytes)];
 
-    /// <summary>Whether forward passes are to be followed by a reduction; false inside <c>NoSync</c>.</summary>
+    /// <inheritdoc/>
     public bool RequiresSynchronization { get; set; } = true;
 
     /// <summary>Memory in which gradients are best born; null when there is none.</summary>
@@ -168,7 +168,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         var root = _join?.AnnounceForward(this) ?? 0;
         _forwardPasses++;
         _awaitsBackward = true;
-        _hadGradient = !_usesHooks && _slots.Any(slot => !slot.Parameter.IsInvalid && _accessor.HasGradient(slot));
+        _hadGradient = !_usesHooks && _slots.Any(HoldsGradient);
         _clock.ForwardBegins();
         _trace?.ForwardBegins();
         BroadcastBuffers(root);
@@ -200,7 +200,7 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
     /// <summary>No gradient arrived here: this rank contributes zeros.</summary>
     private void FinishWithoutGradient()
     {
-        if (!_usesHooks && !_isBackwardKnown && !_hadGradient && _slots.Any(slot => !slot.Parameter.IsInvalid && _accessor.HasGradient(slot)))
+        if (!_usesHooks && !_isBackwardKnown && !_hadGradient && _slots.Any(HoldsGradient))
             Fail(BackwardUnknown());
         SuspectGradients();
         FinishPass(PassState.Regular);
@@ -212,8 +212,11 @@ internal sealed partial class GradientReducer : IGradientHookTarget, IDisposable
         if (_usesHooks || _isBackwardKnown || _learnedUse is not null)
             return;
         foreach (var slot in _slots)
-            slot.HasLocalGradient |= !slot.Parameter.IsInvalid && _accessor.HasGradient(slot);
+            slot.HasLocalGradient |= HoldsGradient(slot);
     }
+
+    /// <summary>Whether there is a gradient; a parameter that was disposed has none.</summary>
+    private bool HoldsGradient(ParameterSlot slot) => !slot.Parameter.IsInvalid && _accessor.HasGradient(slot);
 
     public void ThrowIfFailed()
     {

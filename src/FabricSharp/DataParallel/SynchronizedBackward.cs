@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace FabricSharp.DataParallel;
 
 /// <summary>A backward pass whose beginning and end the reducers know of: large gradients are born in their memory, and failures are thrown.</summary>
-internal sealed class SynchronizedBackward
+internal sealed class SynchronizedBackward : IDisposable
 {
     private readonly List<GradientReducer> _reducers = [];
 
@@ -14,8 +14,6 @@ internal sealed class SynchronizedBackward
 
     /// <summary>Whether a backward pass is running. One that it starts itself (recomputation) is a part of it.</summary>
     private bool _isRunning;
-
-    public IReadOnlyList<GradientReducer> Reducers => _reducers;
 
     public void Add(GradientReducer reducer)
     {

@@ -31,8 +31,7 @@ internal sealed class ExcludedBatches
             return;
         var folder = System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(Path))!;
         Directory.CreateDirectory(folder);
-        File.WriteAllText(Path + ".new", JsonSerializer.Serialize(_numbers, Json));
-        File.Move(Path + ".new", Path, overwrite: true);
+        ReplacedFile.Write(Path, stream => JsonSerializer.Serialize(stream, _numbers, Json));
     }
 
     private static List<long> Read(string path)

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using FabricSharp.Diagnostics;
 
 namespace FabricSharp.Loggers;
 
@@ -54,18 +55,15 @@ internal sealed class CsvFile(string path)
     private void Rewrite(string[] columns)
     {
         var header = Utf8.GetBytes(string.Join(',', columns.Select(Quoted)) + "\n");
-        long length;
-        using (var stream = new FileStream(path + ".new", FileMode.Create, FileAccess.Write, FileShare.Read))
+        var length = 0L;
+        ReplacedFile.Write(path, stream =>
         {
             stream.Write(header);
             foreach (var line in SavedLines())
                 stream.Write(Utf8.GetBytes(Widened(line, columns)));
             stream.Write(Utf8.GetBytes(PendingLines(columns)));
-            stream.Flush();
             length = stream.Length;
-        }
-
-        File.Move(path + ".new", path, overwrite: true);
+        });
         (_columns, _headerLength, _length) = (columns, header.Length, length);
     }
 

@@ -1,5 +1,6 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using FabricSharp.Diagnostics;
 
 namespace FabricSharp.Loggers;
 
@@ -51,9 +52,8 @@ public sealed class CsvLogger : FileLogger
         foreach (var (name, value) in Hyperparameters.Flatten(parameters))
             _parameters[name] = value;
         Directory.CreateDirectory(LogDirectory);
-        var path = Path.Combine(LogDirectory, "hparams.json");
-        File.WriteAllText(path + ".new", JsonSerializer.Serialize(_parameters.ToDictionary(pair => pair.Key, pair => Plain(pair.Value)), Json));
-        File.Move(path + ".new", path, overwrite: true);
+        var parametersByName = _parameters.ToDictionary(pair => pair.Key, pair => Plain(pair.Value));
+        ReplacedFile.Write(Path.Combine(LogDirectory, "hparams.json"), stream => JsonSerializer.Serialize(stream, parametersByName, Json));
     }
 
     private protected override void Flush() => _file?.Save();

@@ -4,7 +4,7 @@ using TorchSharp.Modules;
 namespace FabricSharp.Strategies;
 
 /// <summary>What a strategy does around the forward passes and steps of one module. This one, for a single rank, does nothing.</summary>
-internal class ModuleHandler : IDisposable
+internal class ModuleHandler : ISynchronized, IDisposable
 {
     private static readonly UnusedParameterReport NothingUnused = new(0, []);
 

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using System.IO.Hashing;
 using System.Text;
+using FabricSharp.Interop.Posix;
 
 namespace FabricSharp.Tracing;
 
@@ -27,11 +28,7 @@ internal static class ClockAlignment
     }
 
     /// <summary>A number that processes have in common which share a clock; 0 where that is not known.</summary>
-    public static long ClockId()
-    {
-        const string BootId = "/proc/sys/kernel/random/boot_id";
-        return OperatingSystem.IsLinux() && File.Exists(BootId) ? (long)XxHash3.HashToUInt64(Encoding.ASCII.GetBytes(File.ReadAllText(BootId))) : 0;
-    }
+    public static long ClockId() => BootId.Text.Length == 0 ? 0 : (long)XxHash3.HashToUInt64(Encoding.ASCII.GetBytes(BootId.Text));
 
     /// <summary>Measures. Collective.</summary>
     /// <param name="rank">This rank.</param>

@@ -142,9 +142,7 @@ internal sealed class TraceRecorder : IUnsavedFile
         _isUnsaved = false; // a step that ends from here on is saved the next time
         var file = _head with { Failure = _failure, Models = [.. _models.Select(model => model.Snapshot(withOpen: true))] };
         Directory.CreateDirectory(System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(Path))!);
-        using (var stream = new FileStream(Path + ".new", FileMode.Create, FileAccess.Write, FileShare.Read))
-            JsonSerializer.Serialize(stream, file, TraceReader.Json);
-        File.Move(Path + ".new", Path, overwrite: true);
+        ReplacedFile.Write(Path, stream => JsonSerializer.Serialize(stream, file, TraceReader.Json));
     }
 
     private void Warn(Exception e)

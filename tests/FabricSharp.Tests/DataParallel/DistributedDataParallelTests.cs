@@ -26,7 +26,7 @@ public class DistributedDataParallelTests
             optimizer.step();
         }
 
-        RequireEqual(net, group);
+        Replicas.RequireEqual(net, group);
         Assert.Equal(5, model.UnusedParameters.Passes);
         Assert.NotEmpty(model.UnusedParameters.Parameters);
         group.Barrier().Wait();
@@ -36,7 +36,7 @@ public class DistributedDataParallelTests
     public void Backward_PlainCallOfTheLoss_AveragesToo()
     {
         Assert.SkipUnless(GradientHooks.IsSupported, "Without hooks Backward is needed.");
-        Run(2, new DDPOptions(), (model, net, group) =>
+        Replicas.OfALinear(2, new DDPOptions(), (model, net, group) =>
         {
             model.call(full([1, 2], 2.0 + 2 * group.Rank)).sum().backward();
             Assert.True(net.weight!.grad!.eq(3).all().item<bool>());
@@ -47,7 +47,7 @@ public class DistributedDataParallelTests
     public void EnsureReduced_WithoutHooksAndAfterAPlainCall_SaysWhatToCall()
     {
         Assert.SkipWhen(GradientHooks.IsSupported, "With hooks the plain call is seen.");
-        Run(1, new DDPOptions(), (model, net, group) =>
+        Replicas.OfALinear(1, new DDPOptions(), (model, net, group) =>
         {
             model.call(ones(1, 2)).sum().backward();
             Assert.Contains("Call fabric.Backward(loss)", Assert.Throws<InvalidOperationException>(model.EnsureReduced).Message);
@@ -75,7 +75,7 @@ public class DistributedDataParallelTests
     }
 
     [Fact]
-    public void NoSync_Passes_AreAveragedByTheNextOutside() => Run(2, new DDPOptions(), (model, net, group) =>
+    public void NoSync_Passes_AreAveragedByTheNextOutside() => Replicas.OfALinear(2, new DDPOptions(), (model, net, group) =>
     {
         void Pass() => model.Backward(model.call(full([1, 2], 2.0 + 2 * group.Rank)).sum());
         using (model.NoSync())
@@ -90,7 +90,7 @@ public class DistributedDataParallelTests
     });
 
     [Fact]
-    public void Names_Always_AreTheOriginals() => Run(1, new DDPOptions(), (model, net, _) =>
+    public void Names_Always_AreTheOriginals() => Replicas.OfALinear(1, new DDPOptions(), (model, net, _) =>
     {
         Assert.Equal(net.state_dict().Keys, model.state_dict().Keys);
         Assert.Same(net, model.Module);
@@ -181,7 +181,7 @@ public class DistributedDataParallelTests
     });
 
     [Fact]
-    public void EnsureReduced_ParameterFrozenLater_SaysSo() => Run(1, new DDPOptions(), (model, net, _) =>
+    public void EnsureReduced_ParameterFrozenLater_SaysSo() => Replicas.OfALinear(1, new DDPOptions(), (model, net, _) =>
     {
         model.Backward(model.call(ones(1, 2)).sum());
         net.weight!.requires_grad = false;
@@ -225,22 +225,6 @@ public class DistributedDataParallelTests
         Assert.False(model.GetLoggingData().CanSetStaticGraph);
         group.Barrier().Wait();
     });
-
-    private static void Run(int ranks, DDPOptions options, Action<DistributedDataParallel<Tensor, Tensor>, Linear, ProcessGroup> body) => GroupOfThreads.Run("shm", ranks, group =>
-    {
-        var net = nn.Linear(2, 1, hasBias: false);
-        using var model = new DistributedDataParallel<Tensor, Tensor>(net, group, options);
-        body(model, net, group);
-        group.Barrier().Wait();
-    });
-
-    private static void RequireEqual(nn.Module module, ProcessGroup group)
-    {
-        var flat = cat([.. module.parameters().Select(p => p.detach().flatten())]);
-        var all = zeros(group.Size, flat.numel());
-        group.AllGather(all, flat).Wait();
-        Assert.All(Enumerable.Range(1, group.Size - 1), rank => Assert.True(all[rank].Equals(all[0])));
-    }
 
     private sealed class Summands : nn.Module<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>
     {

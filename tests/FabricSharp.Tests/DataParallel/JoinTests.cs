@@ -2,7 +2,6 @@ using FabricSharp.Collectives;
 using FabricSharp.DataParallel;
 using FabricSharp.Tests.Collectives;
 using TorchSharp;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.DataParallel;
@@ -13,7 +12,7 @@ public class JoinTests
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public void Join_RankThatEndsEarlier_CountsInTheDivisorOrNot(bool divideByAll) => Run(2, new DDPOptions(), (model, net, group) =>
+    public void Join_RankThatEndsEarlier_CountsInTheDivisorOrNot(bool divideByAll) => Replicas.OfALinear(2, new DDPOptions(), (model, net, group) =>
         model.Join(() =>
         {
             for (var step = 0; step <= group.Rank; step++)
@@ -45,7 +44,7 @@ public class JoinTests
                 optimizer.step();
             }
         });
-        RequireEqual(net, group);
+        Replicas.RequireEqual(net, group);
         net.zero_grad();
         model.Backward(model.call(randn(5, 4)).square().mean()); // the reducers are in step afterwards
         model.EnsureReduced();
@@ -71,7 +70,7 @@ public class JoinTests
                             parameter.sub_(gradient * 0.1);
             }
         });
-        RequireEqual(net, group);
+        Replicas.RequireEqual(net, group);
         group.Barrier().Wait();
     });
 
@@ -93,7 +92,7 @@ public class JoinTests
                 second.Module.zero_grad();
             }
         });
-        RequireEqual(left, group);
+        Replicas.RequireEqual(left, group);
         group.Barrier().Wait();
     });
 
@@ -114,19 +113,19 @@ public class JoinTests
                 Assert.True(net.weight!.grad!.eq(step == 2 ? 0.5 : 1).all().item<bool>(), $"step {step}: {net.weight.grad.str()}");
             }
         });
-        RequireEqual(net, group);
+        Replicas.RequireEqual(net, group);
         group.Barrier().Wait();
     });
 
     [Fact]
-    public void Join_DivisorOfTheRanksThatTrain_IsRefusedWithACommunicationHook() => Run(1, new DDPOptions { CommunicationHook = CommunicationHook.AllReduce }, (model, _, _) =>
+    public void Join_DivisorOfTheRanksThatTrain_IsRefusedWithACommunicationHook() => Replicas.OfALinear(1, new DDPOptions { CommunicationHook = CommunicationHook.AllReduce }, (model, _, _) =>
     {
         Assert.Contains("divideByInitialWorldSize: true", Assert.Throws<ArgumentException>(() => model.Join(() => { }, divideByInitialWorldSize: false)).Message);
         model.Join(() => { });
     });
 
     [Fact]
-    public void Join_RankWithoutABatchAtFirst_TrainsInTheNextWithAStaticGraph() => Run(2, new DDPOptions { StaticGraph = true }, (model, net, group) =>
+    public void Join_RankWithoutABatchAtFirst_TrainsInTheNextWithAStaticGraph() => Replicas.OfALinear(2, new DDPOptions { StaticGraph = true }, (model, net, group) =>
     {
         for (var epoch = 0; epoch < 2; epoch++)
             model.Join(() =>
@@ -139,7 +138,7 @@ public class JoinTests
                     Assert.True(net.weight!.grad!.eq(epoch == 0 ? 0.5 : 1).all().item<bool>(), net.weight.grad.str());
                 }
             });
-        RequireEqual(net, group);
+        Replicas.RequireEqual(net, group);
     });
 
     [Fact]
@@ -175,7 +174,7 @@ public class JoinTests
     }
 
     [Fact]
-    public void Join_ThrowOnEarlyTerminationAndEvenInputs_DoesNotThrow() => Run(2, new DDPOptions(), (model, _, _) =>
+    public void Join_ThrowOnEarlyTerminationAndEvenInputs_DoesNotThrow() => Replicas.OfALinear(2, new DDPOptions(), (model, _, _) =>
         model.Join(() => model.Backward(model.call(ones(1, 2)).sum()), throwOnEarlyTermination: true));
 
     [Fact]
@@ -199,7 +198,7 @@ public class JoinTests
     }
 
     [Fact]
-    public void Join_WrongUse_SaysWhatToPass() => Run(1, new DDPOptions(), (model, _, _) =>
+    public void Join_WrongUse_SaysWhatToPass() => Replicas.OfALinear(1, new DDPOptions(), (model, _, _) =>
     {
         Assert.StartsWith("The join context manager requires at least one joinable", Assert.Throws<ArgumentException>(() => Join.Run([], () => { })).Message);
         Assert.Throws<ArgumentException>(() => Join.Run([model, model], () => { }));
@@ -228,21 +227,5 @@ public class JoinTests
             Assert.Throws<ArgumentException>(() => f.Join([net], () => { }));
             f.Barrier();
         });
-    }
-
-    private static void Run(int ranks, DDPOptions options, Action<DistributedDataParallel<Tensor, Tensor>, Linear, ProcessGroup> body) => GroupOfThreads.Run("shm", ranks, group =>
-    {
-        var net = nn.Linear(2, 1, hasBias: false);
-        using var model = new DistributedDataParallel<Tensor, Tensor>(net, group, options);
-        body(model, net, group);
-        group.Barrier().Wait();
-    });
-
-    private static void RequireEqual(nn.Module module, ProcessGroup group)
-    {
-        var flat = cat([.. module.state_dict().Values.Where(t => t.is_floating_point()).Select(t => t.detach().flatten())]);
-        var all = zeros(group.Size, flat.numel());
-        group.AllGather(all, flat).Wait();
-        Assert.All(Enumerable.Range(1, group.Size - 1), rank => Assert.True(all[rank].Equals(all[0]), $"{all[rank].str()} and {all[0].str()}"));
     }
 }

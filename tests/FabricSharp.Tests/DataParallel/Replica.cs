@@ -103,20 +103,7 @@ internal sealed class Replica<TModule> : IDisposable
     }
 
     /// <summary>Whether all ranks have the same bits in parameters and buffers.</summary>
-    public void RequireEqualReplicas()
-    {
-        foreach (var tensor in Module.parameters().Concat(ModuleTensors.Buffers(Module).Select(b => b.Buffer)))
-        {
-            if (tensor.numel() == 0)
-                continue;
-            using var off = no_grad();
-            var bytes = frombuffer(tensor.detach().contiguous().cpu().bytes.ToArray(), ScalarType.Byte);
-            var all = zeros([Group.Size, bytes.numel()], ScalarType.Byte);
-            Group.AllGather(all, bytes).Wait();
-            for (var rank = 1; rank < Group.Size; rank++)
-                Assert.True(all[rank].Equals(all[0]), $"rank {rank}'s replica differs from rank 0's");
-        }
-    }
+    public void RequireEqualReplicas() => Replicas.RequireEqual(Module, Group);
 
     public void Dispose() => Reducer.Dispose();
 }

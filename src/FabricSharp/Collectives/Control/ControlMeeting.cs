@@ -5,6 +5,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using FabricSharp.Collectives.Stores;
+using FabricSharp.Interop.Posix;
 
 namespace FabricSharp.Collectives.Control;
 
@@ -21,7 +22,7 @@ internal sealed class ControlMeeting(Store store, int rank, int size, IReadOnlyL
     private string Me => $"R{RankName.Of(rank, globalRanks)[1..]}";
 
     /// <summary>What tells one machine from another.</summary>
-    public static string Machine { get; } = $"{Environment.MachineName} {ReadBootId()}";
+    public static string Machine { get; } = $"{Environment.MachineName} {BootId.Text}";
 
     /// <summary>
     /// Takes the rank's place, tells the others <paramref name="mine"/>, and returns what every rank has told, in order. Collective.
@@ -127,19 +128,6 @@ internal sealed class ControlMeeting(Store store, int rank, int size, IReadOnlyL
         {
             throw new DistributedTimeoutException(
                 $"{Me}: {RankName.Of(whose, globalRanks)} did not join the group of {size} ranks within {limit.TotalSeconds:0.###} s. Was it started, and with the same number of ranks and the same store?", e);
-        }
-    }
-
-    private static string ReadBootId()
-    {
-        const string Path = "/proc/sys/kernel/random/boot_id";
-        try
-        {
-            return File.Exists(Path) ? File.ReadAllText(Path).Trim() : "";
-        }
-        catch (IOException)
-        {
-            return "";
         }
     }
 
