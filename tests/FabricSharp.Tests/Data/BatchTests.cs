@@ -16,7 +16,7 @@ public class BatchTests
     public void Epoch_Dictionaries_LeavesNoTensor(bool move, int workers)
     {
         using var loader = Wrap(new DataLoader(new NumberTensors(10), 4, shuffle: true, num_worker: workers), move ? META : CPU);
-        var before = Tensors.Settled();
+        var before = LiveTensors.Settled();
 
         foreach (var batch in loader)
         {
@@ -55,7 +55,7 @@ public class BatchTests
     public void Break_InAnEpoch_LeavesNoTensor()
     {
         using var loader = Wrap(new DataLoader(new NumberTensors(9), 2, shuffle: true), META);
-        var before = Tensors.Settled();
+        var before = LiveTensors.Settled();
 
         foreach (var _ in loader)
             break;
@@ -81,7 +81,7 @@ public class BatchTests
     public void Epoch_DisposeBatchFalse_LeavesTheBatchesToTheUserAndNothingElse(bool move)
     {
         using var loader = Wrap(new DataLoader(new NumberTensors(6), 2, disposeBatch: false), move ? META : CPU);
-        var before = Tensors.Settled();
+        var before = LiveTensors.Settled();
 
         var batches = loader.ToList();
 
@@ -134,7 +134,7 @@ public class BatchTests
     public void MoveNext_DataSetThrows_NamesTheItemAndLeavesNoTensor(int workers)
     {
         using var loader = Wrap(new DataLoader(new NumberTensors(10, failsAt: 6), 4, num_worker: workers), META);
-        var before = Tensors.Settled();
+        var before = LiveTensors.Settled();
         var batches = 0;
 
         var error = Assert.Throws<DatasetItemException>(() =>
@@ -154,7 +154,7 @@ public class BatchTests
     public void MoveNext_CollateThrows_SurfacesAsItIsAndLeavesNoTensor()
     {
         using var loader = Wrap(new DataLoader<long, Tensor>(new Numbers(4), 2, (_, _) => throw new InvalidDataException($"{ones(2)}")), META);
-        var before = Tensors.Settled();
+        var before = LiveTensors.Settled();
 
         Assert.Throws<InvalidDataException>(() => loader.Count());
 

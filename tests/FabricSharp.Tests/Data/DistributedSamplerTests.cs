@@ -94,7 +94,7 @@ public class DistributedSamplerTests
     public void Enumerate_Shuffle_LeavesNoTensor()
     {
         var sampler = new DistributedSampler(100, 2, 0);
-        var before = Tensors.Settled();
+        var before = LiveTensors.Settled();
 
         _ = sampler.ToList();
 

@@ -48,7 +48,7 @@ public class PrefetchTests
     public void Break_Prefetched_LeavesNoTensorAndNoThread(bool move)
     {
         Thread? thread = null;
-        var before = Tensors.Settled();
+        var before = LiveTensors.Settled();
         using (var loader = Wrap(
             new DataLoader<long, Tensor>(new Numbers(50), 2, (items, _) =>
             {
@@ -87,7 +87,7 @@ public class PrefetchTests
     public void Epoch_PrefetchedWithDisposeBatchFalse_LeavesUsedBatchesToTheUser()
     {
         using var loader = Wrap(new DataLoader(new NumberTensors(20), 2, disposeBatch: false), ahead: 3);
-        var before = Tensors.Settled();
+        var before = LiveTensors.Settled();
         var batch = loader.First();
         Assert.Equal(before + 2, Tensor.TotalCount);
         foreach (var tensor in batch.Values)
@@ -98,7 +98,7 @@ public class PrefetchTests
     public void MoveNext_PrefetchedDataSetThrows_GivesTheBatchesBeforeFirst()
     {
         using var loader = Wrap(new DataLoader(new NumberTensors(10, failsAt: 6), 2), ahead: 2);
-        var before = Tensors.Settled();
+        var before = LiveTensors.Settled();
         var batches = 0;
         var error = Assert.Throws<DatasetItemException>(() =>
         {

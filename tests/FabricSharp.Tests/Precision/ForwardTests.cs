@@ -162,7 +162,7 @@ public sealed class ForwardTests : IDisposable
         using var x = ones(1, 3);
         model.call(x).Dispose();
         using var outside = NewDisposeScope();
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settled();
         for (var i = 0; i < 5; i++)
             model.call(x).Dispose();
         Assert.Equal(before, Tensor.TotalCount);

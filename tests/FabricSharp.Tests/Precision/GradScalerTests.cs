@@ -290,7 +290,7 @@ public sealed class GradScalerTests : IDisposable
     {
         var scaler = new GradScaler();
         Iterate(scaler);
-        var before = Tensor.TotalCount;
+        var before = LiveTensors.Settled();
         for (var i = 0; i < 20; i++)
             using (NewDisposeScope())
                 Iterate(scaler);

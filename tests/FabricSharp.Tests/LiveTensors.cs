@@ -1,9 +1,9 @@
 using static TorchSharp.torch;
 
-namespace FabricSharp.Tests.Data;
+namespace FabricSharp.Tests;
 
 /// <summary>Counting tensors that are alive.</summary>
-internal static class Tensors
+internal static class LiveTensors
 {
     /// <summary>The count once the garbage of earlier tests is gone, so that it does not change by itself.</summary>
     public static long Settled()
