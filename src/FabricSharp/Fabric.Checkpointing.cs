@@ -87,7 +87,7 @@ public sealed partial class Fabric
     /// <param name="path">
     /// A folder that <see cref="Save"/> made; a <c>.safetensors</c> file, of which each tensor is an entry; or a file of PyTorch or Lightning (<c>.pt</c>, <c>.pth</c>,
     /// <c>.ckpt</c>), of which each key is an entry, and each of a list of optimizers (<c>optimizer_states.0</c>). Nothing in a file is executed; what is neither
-    /// tensor nor plain value is refused by name. In files, names of tensors are matched as <c>docs/python-files.md</c> tells.
+    /// tensor nor plain value is refused by name. In files, names of tensors are matched as <c>docs/guides/python-files.md</c> tells.
     /// </param>
     /// <param name="state">
     /// Modules, optimizers and tensors are filled in place: parameters and buffers stay the same objects. Other values are replaced in the

@@ -3,7 +3,7 @@ namespace FabricSharp.Cli.Report;
 /// <summary>A sentence of advice, and what it rests on.</summary>
 internal sealed record Advice(string Title, string Evidence, string Remedy);
 
-/// <summary>What a time line gives reason to advise. Each rule speaks only when its threshold is passed; the thresholds are also in docs/tracing.md.</summary>
+/// <summary>What a time line gives reason to advise. Each rule speaks only when its threshold is passed; the thresholds are also in docs/guides/tracing.md.</summary>
 internal static class Advisor
 {
     /// <summary>Fewer steps say little.</summary>

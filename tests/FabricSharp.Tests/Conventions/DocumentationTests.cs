@@ -28,7 +28,7 @@ public partial class DocumentationTests
     [Fact]
     public void Troubleshooting_EachTitle_IsThrownSomewhere()
     {
-        var page = File.ReadAllText(Path.Combine(Root, "docs", "troubleshooting.md"));
+        var page = File.ReadAllText(Path.Combine(Root, "docs", "reference", "troubleshooting.md"));
         var titles = Title().Matches(page).Select(match => match.Groups[1].Value).ToList();
         var sources = string.Join('\n', Directory.GetFiles(Path.Combine(Root, "src", "FabricSharp"), "*.cs", SearchOption.AllDirectories).Select(File.ReadAllText));
         var texts = Continuation().Replace(sources, ""); // a literal on several lines
@@ -41,7 +41,7 @@ public partial class DocumentationTests
     public void TestingPage_EachExample_IsAMethodOfTheTests()
     {
         var program = Unindented(File.ReadAllText(Path.Combine(Root, "tests", "FabricSharp.Tests", "Testing", "DocumentedExamples.cs")));
-        var examples = Example().Matches(File.ReadAllText(Path.Combine(Root, "docs", "testing.md"))).Select(match => Unindented(match.Groups[1].Value)).ToList();
+        var examples = Example().Matches(File.ReadAllText(Path.Combine(Root, "docs", "guides", "testing.md"))).Select(match => Unindented(match.Groups[1].Value)).ToList();
         Assert.Equal(3, examples.Count);
         Assert.All(examples, example => Assert.Contains(example, program));
     }

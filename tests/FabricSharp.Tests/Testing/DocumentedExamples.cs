@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace FabricSharp.Tests.Testing;
 
-/// <summary>The programs of docs/testing.md.</summary>
+/// <summary>The programs of docs/guides/testing.md.</summary>
 public class DocumentedExamples
 {
     [Fact]

@@ -7,7 +7,7 @@ namespace FabricSharp.Collectives.Control;
 
 /// <summary>
 /// Where the control connections of a group meet, in the process of its rank 0: compares what the ranks call, collects small messages, brings senders and
-/// receivers together, and tells everyone when a rank fails, leaves or vanishes. See docs/engines-nccl.md, "The control connection".
+/// receivers together, and tells everyone when a rank fails, leaves or vanishes. See docs/reference/engines-nccl.md, "The control connection".
 /// </summary>
 internal sealed class ControlHub : IDisposable
 {

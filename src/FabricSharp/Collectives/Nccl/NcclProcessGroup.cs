@@ -11,7 +11,7 @@ namespace FabricSharp.Collectives.Nccl;
 
 /// <summary>
 /// GPUs of one machine or several, through NVIDIA's NCCL. Beside NCCL the ranks have a control connection (<see cref="ControlLine"/>): it compares what they
-/// call, tells of ranks that fail or leave, and carries small messages. See docs/engines-nccl.md.
+/// call, tells of ranks that fail or leave, and carries small messages. See docs/reference/engines-nccl.md.
 /// </summary>
 internal sealed class NcclProcessGroup : ProcessGroup
 {
